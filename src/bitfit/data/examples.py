@@ -1,0 +1,41 @@
+"""Tokenized examples, laid end to end without padding; knows nothing of files or models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfit.data.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """One split: example i's pieces are ids[offsets[i]:offsets[i + 1]]. Arrays may be memory maps."""
+
+    ids: NDArray[np.int32]  # (tokens,)
+    types: NDArray[np.uint8]  # (tokens,) token type: 0 first text, 1 second
+    offsets: NDArray[np.int64]  # (examples + 1,)
+    # class: int64 (examples,), -1 unknown; number: float32 (examples,); tags: int64 (tokens,), -100 where no
+    # word begins; span: int64 (examples, 2) first and last piece in the window, (0, 0) where it holds no answer
+    labels: NDArray[Any]
+    truncated: int = 0  # texts that were longer than the maximum length
+    source: Mapping[str, Any] = field(default_factory=dict)  # span only: what scoring needs beside the pieces
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Pieces of each example."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """A task with its tokenized splits: train, validation, test, or more by name."""
+
+    task: Task
+    splits: Mapping[str, Examples]
+    notes: tuple[str, ...] = ()  # said aloud before training

@@ -1,0 +1,69 @@
+"""What is asked of a model: columns, labels, kind of head, metric; knows nothing of rows, files or tokens."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Self
+
+from bitfit.backbone.heads import Head, HeadKind, Pool
+from bitfit.errors import DataError
+
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "matthews_correlation",
+    "pearson",
+    "spearman",
+    "exact_match",
+    "macro_f1",
+    "entity_f1",
+    "mean_squared_error",
+]
+
+MAIN_METRIC: dict[HeadKind, Metric] = {
+    "class": "accuracy",
+    "number": "spearman",
+    "tags": "accuracy",
+    "span": "f1",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: enough to build its head, read its columns and score its answers."""
+
+    name: str
+    kind: HeadKind
+    texts: tuple[str, ...]  # the text columns in order: one, or two for a pair; for tags the column of words
+    label: str  # the column of the answer; for span the column of answers
+    labels: tuple[str, ...] = ()  # label names by index; empty for number and span
+    metrics: tuple[Metric, ...] = ()  # the main one first
+    max_length: int = 128  # in pieces, special ones included
+    pool: Pool = "first"
+    stride: int = 0  # span only: pieces that neighbouring windows share
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that decides which epoch is best."""
+        return self.metrics[0] if self.metrics else MAIN_METRIC[self.kind]
+
+    @property
+    def head(self) -> Head:
+        """The head that answers this task."""
+        outputs = {"class": len(self.labels), "tags": len(self.labels), "number": 1, "span": 2}[self.kind]
+        return Head(self.kind, outputs, self.pool)
+
+    def with_labels(self, labels: tuple[str, ...]) -> Self:
+        """The same task with these label names."""
+        return replace(self, labels=labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """The task as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """A task from what `to_json` gave; anything else is refused."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(document, dict) or not {"name", "kind", "texts", "label"} <= set(document) <= names:
+            raise DataError(f"A task needs the fields {sorted(names)}; found {document!r}.")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        return cls(**values)
