@@ -1,0 +1,38 @@
+# Each target works on a fresh machine that has Python 3.11 with venv, and make: the first one that is asked
+# for creates .venv and installs the exact versions of the lock files; later ones find it ready.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check install format clean
+
+demo: $(READY)  ## train, score and use one small model, in under five minutes
+	$(BIN)/bitfit demo
+
+test: $(READY)  ## every test, offline
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style, types and the shape of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+install: $(READY)  ## only what the others need
+
+format: $(READY)  ## write the style that check asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## forget the environment
+	rm -rf $(VENV)
+
+$(READY): requirements.lock requirements-demo.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bitfit needs Python 3.11 or newer; say PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,76 @@
+"""The public names of bitfit, each loaded on first use; knows nothing itself.
+
+Importing the package loads no torch, configures no logging, sets no seed and reads no file.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitfit import errors as errors
+    from bitfit.backbone.anatomy import Term as Term
+    from bitfit.backbone.anatomy import terms as terms
+    from bitfit.backbone.load import Backbone as Backbone
+    from bitfit.backbone.load import load as load
+    from bitfit.data.task import Task as Task
+    from bitfit.delta.delta import Delta as Delta
+    from bitfit.methods.selection import Selection as Selection
+    from bitfit.methods.selection import select as select
+    from bitfit.training.config import TrainConfig as TrainConfig
+    from bitfit.training.evaluate import evaluate as evaluate
+    from bitfit.training.evaluate import predict as predict
+    from bitfit.training.run import Run as Run
+    from bitfit.training.train import train as train
+    from bitfit.training.train import train_rows as train_rows
+
+__version__ = "0.1.0"
+
+# Name -> the module that defines it.
+_HOMES = {
+    "Backbone": "bitfit.backbone.load",
+    "Delta": "bitfit.delta.delta",
+    "Run": "bitfit.training.run",
+    "Selection": "bitfit.methods.selection",
+    "Task": "bitfit.data.task",
+    "Term": "bitfit.backbone.anatomy",
+    "TrainConfig": "bitfit.training.config",
+    "evaluate": "bitfit.training.evaluate",
+    "load": "bitfit.backbone.load",
+    "predict": "bitfit.training.evaluate",
+    "select": "bitfit.methods.selection",
+    "terms": "bitfit.backbone.anatomy",
+    "train": "bitfit.training.train",
+    "train_rows": "bitfit.training.train",
+}
+
+__all__ = [
+    "Backbone",
+    "Delta",
+    "Run",
+    "Selection",
+    "Task",
+    "Term",
+    "TrainConfig",
+    "errors",
+    "evaluate",
+    "load",
+    "predict",
+    "select",
+    "terms",
+    "train",
+    "train_rows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("bitfit.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bitfit' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,1 @@
+"""The frozen model: loaded, named, packed, fast."""

@@ -1,0 +1,91 @@
+"""The entry point: a table of commands, and errors turned into exit codes; knows no library function.
+
+Nothing heavy is imported before a command runs, so that help answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from bitfit import __version__
+from bitfit.errors import BitfitError, RequestError, nearest
+
+# Command -> (the module whose attribute `command` it is, its line in the help).
+COMMANDS = {
+    "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, merge."),
+}
+
+INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a mistake of bitfit itself
+  2    what was asked cannot be: a method, term, layer, setting or option
+  3    a model that is missing, unreadable or not the expected one
+  4    rows, columns or files that cannot be used
+  5    a delta file that is damaged, foreign or made for another backbone
+  6    a run that could not go on: a loss that is not finite, no memory, no disk
+  7    an optional package that is not installed
+  130  interrupted by Ctrl-C; what was best so far is saved
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands come from COMMANDS, each imported only when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise RequestError(f"There is no command '{args[0]}'. {nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bitfit")
+def command() -> None:
+    """Many small models out of one big one: train only the bias vectors of a frozen transformer."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and ends the process with its documented exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; its exit code. What went wrong is told on standard error."""
+    try:
+        code = command.main(args=arguments, prog_name="bitfit", standalone_mode=False)
+    except BitfitError as error:
+        return _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # else Python complains again while it flushes
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"bitfit: {message}", err=True)
+    return code

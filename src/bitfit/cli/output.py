@@ -1,0 +1,80 @@
+"""Where the commands write: results to standard output, everything else to standard error; knows no command.
+
+With --json exactly one JSON document goes to standard output, and nothing else does.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def json_option(command: Callable[P, T]) -> Callable[P, T]:
+    """Adds --json to a command, as the parameter `as_json`."""
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="One JSON document on standard output, nothing else.",
+    )(command)
+
+
+def out() -> "Console":
+    """Standard output, for tables and results that a person reads."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def log() -> "Console":
+    """Standard error, for progress, notes and warnings."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def write_json(document: Any) -> None:
+    """The one JSON document. Keys keep their order; a number that JSON has no word for is a mistake here."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def result(as_json: bool, document: Any, show: Callable[["Console"], None]) -> None:
+    """The end of a command: its result as JSON, or as `show` draws it for a person."""
+    if as_json:
+        write_json(document)
+    else:
+        show(out())
+
+
+def quiet_stdout(work: Callable[P, T]) -> Callable[P, T]:
+    """While `work` runs, whatever a library prints goes to standard error."""
+
+    @functools.wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with redirect_stdout(sys.stderr):
+            return work(*args, **kwargs)
+
+    return wrapped
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+    """A plain table: the first column is text, figures follow on the right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for number, name in enumerate(columns):
+        made.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made

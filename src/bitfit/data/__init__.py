@@ -1,0 +1,1 @@
+"""Tasks and their examples, from any source to batches."""

@@ -1,0 +1,40 @@
+"""The published figures agree with themselves."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from bitfit.experiment.published import TABLES, Row, average, published, rows
+
+ROWS = [row for table in TABLES for row in rows(table)]
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "published.toml"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.table}-{row.model}-{row.method}-{row.split}")
+def test_every_printed_average_follows_from_its_row(row: Row) -> None:
+    found = average({task: score.mean for task, score in row.scores.items()})
+    # Printed with one decimal from unrounded figures: half a unit for the average, and as much for its parts.
+    assert found == pytest.approx(row.average, abs=0.1)
+
+
+def test_mnli_counts_once() -> None:
+    assert average({"rte": 70.0, "mnli_m": 80.0, "mnli_mm": 90.0}) == pytest.approx(77.5)
+    assert average({"rte": 70.0, "mnli_m": 80.0}) == pytest.approx(75.0)
+
+
+def test_every_row_scores_the_tasks_that_have_a_metric() -> None:
+    for row in ROWS:
+        assert set(row.scores) == set(published()["metrics"])
+
+
+def test_bitfit_is_in_every_table_with_its_spread_or_its_split() -> None:
+    for table in TABLES:
+        assert any(row.method == "bitfit" and row.percent <= 0.09 for row in rows(table))
+
+
+def test_the_figures_are_those_that_were_handed_to_us() -> None:
+    if not SHARED.exists():
+        pytest.skip("the shared folder is not on this machine")
+    ours = files("bitfit.experiment").joinpath("published.toml").read_text(encoding="utf-8")
+    assert ours == SHARED.read_text(encoding="utf-8")
