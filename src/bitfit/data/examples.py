@@ -18,10 +18,13 @@ class Examples:
     types: NDArray[np.uint8]  # (tokens,) token type: 0 first text, 1 second
     offsets: NDArray[np.int64]  # (examples + 1,)
     # class: int64 (examples,), -1 unknown; number: float32 (examples,); tags: int64 (tokens,), -100 where no
-    # word begins; span: int64 (examples, 2) first and last piece in the window, (0, 0) where it holds no answer
+    # word begins; span: int64 (examples, 2) first and last piece in the window, (0, 0) where no answer is
     labels: NDArray[Any]
     truncated: int = 0  # texts that were longer than the maximum length
-    source: Mapping[str, Any] = field(default_factory=dict)  # span only: what scoring needs beside the pieces
+    # What scoring and answering need beside the pieces. tags: `word` (tokens,), the number of the word that
+    # begins at each piece, -1 where none does. span: `row` (windows,), the question that each window is of;
+    # `start` and `end` (tokens,), each piece's characters in the context, -1 outside; `rows`, the table
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -39,3 +42,6 @@ class TaskData:
     task: Task
     splits: Mapping[str, Examples]
     notes: tuple[str, ...] = ()  # said aloud before training
+    measured_on: Mapping[str, str] = field(
+        default_factory=dict
+    )  # split -> "7,469 of 9,815": what a score is of

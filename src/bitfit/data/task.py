@@ -65,5 +65,7 @@ class Task:
         names = {field.name for field in fields(cls)}
         if not isinstance(document, dict) or not {"name", "kind", "texts", "label"} <= set(document) <= names:
             raise DataError(f"A task needs the fields {sorted(names)}; found {document!r}.")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
         return cls(**values)

@@ -1,0 +1,131 @@
+"""Known tasks' rows from a local copy in the hub's layout, or from the hub itself, as they are there.
+
+Knows the layout (`<folder>/<config>/<split>-00000-of-00001.parquet`), not what the columns mean.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bitfit.data.catalog import Known
+from bitfit.errors import DataError, MissingExtraError
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """The release's rows by our split names, and the label names that it states by column."""
+
+    splits: Mapping[str, pa.Table]
+    label_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    place: str = ""  # where it was found, for messages
+
+
+def local_copy(known: Known, data_dir: Path) -> Copy:
+    """The copy below a folder; refused with the places looked at where there is none."""
+    if not data_dir.is_dir():
+        raise DataError(f"The data folder {data_dir} is not there.")
+    for place in _places(known, data_dir):
+        found = {split: shards(place, known.release_name(split)) for split in known.split_names}
+        found = {split: paths for split, paths in found.items() if paths}
+        if found:
+            return _read(found, str(place))
+    looked = ", ".join(str(place) for place in _places(known, data_dir))
+    raise DataError(
+        f"No copy of '{known.task.name}' in {data_dir}: expected files such as "
+        f"train-00000-of-00001.parquet in one of {looked}."
+    )
+
+
+def has_local_copy(known: Known, data_dir: Path) -> bool:
+    """Whether the folder holds anything of the task."""
+    return any(
+        shards(place, known.release_name(split))
+        for place in _places(known, data_dir)
+        for split in known.split_names
+    )
+
+
+def shards(place: Path, split: str) -> list[Path]:
+    """The parquet files of a split in one folder, in order."""
+    return sorted([*place.glob(f"{split}-*-of-*.parquet"), *place.glob(f"{split}.parquet")])
+
+
+def hub_copy(name: str, config: str, wanted: Mapping[str, str] | None = None) -> Copy:
+    """A data set of the hub through `datasets`, never running its code; `wanted`: our splits to its own."""
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError(f"Reading '{name}' from the hub", "datasets", "hub") from None
+    try:
+        loaded = datasets.load_dataset(name, config or None)
+    except Exception as error:  # the library raises its own, the network's and the file system's kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"Could not read '{name}' from the hub: {reason} "
+            "Without a network use --data-dir with a local copy, "
+            "or the embedded tasks rotten-tomatoes and imdb."
+        ) from error
+    splits = wanted or {split: split for split in loaded}
+    tables = {ours: _whole(loaded[theirs]) for ours, theirs in splits.items() if theirs in loaded}
+    return Copy(tables, _feature_names(next(iter(loaded.values())).features), f"hub {name}")
+
+
+def _places(known: Known, data_dir: Path) -> tuple[Path, ...]:
+    below = data_dir / known.folder
+    places = [below / known.config, data_dir / known.config] if known.config else [below]
+    if data_dir.name in {known.folder, known.config}:
+        places.append(data_dir)
+    return tuple(places)
+
+
+def _read(found: Mapping[str, Iterable[Path]], place: str) -> Copy:
+    splits, names = {}, {}
+    for split, paths in found.items():
+        parts = [read_parquet(path) for path in paths]
+        names.update(stated_labels(parts[0].schema))
+        try:
+            splits[split] = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+        except pa.ArrowInvalid as error:
+            raise DataError(f"The parts of {split} in {place} do not fit together: {error}") from error
+    return Copy(splits, names, place)
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """One parquet file; anything else under that name is refused."""
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+
+
+def stated_labels(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Label names by column, where the hub's writer left them in the file's metadata."""
+    try:
+        stated = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: tuple(names) for name, entry in stated.items() if (names := _class_names(entry))}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _class_names(entry: Any) -> list[str] | None:
+    inner = entry.get("feature", entry)
+    names = inner.get("names") if isinstance(inner, dict) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _feature_names(features: Any) -> dict[str, tuple[str, ...]]:
+    named = {}
+    for column, feature in features.items():
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        if names:
+            named[column] = tuple(names)
+    return named
+
+
+def _whole(split: Any) -> pa.Table:
+    return split.flatten_indices().data.table.replace_schema_metadata(None)

@@ -1,0 +1,32 @@
+"""What a user may say about a task's data beside its name; knows nothing of files or of how they are read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitfit.backbone.heads import HeadKind, Pool
+from bitfit.errors import RequestError
+
+MIN_LENGTH = 8  # pieces: room for the special ones of a pair and a little of each text
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Columns, folder, length and size; None means: find out, or take the task's own."""
+
+    text: str | None = None  # column of the text (for span: of the question)
+    text_pair: str | None = None  # column of the second text (for span: of the context)
+    label: str | None = None
+    tokens: str | None = None  # column of word lists
+    tags: str | None = None  # column of tag lists
+    data_dir: Path | None = None  # folder with local copies in the hub's layout
+    max_length: int | None = None  # pieces, special ones included
+    pool: Pool | None = None
+    kind: HeadKind | None = None
+    train_size: int | None = None  # rows of train to keep, drawn by `seed`; a larger draw holds the smaller
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < MIN_LENGTH:
+            raise RequestError(f"Expected a maximum length of {MIN_LENGTH} or more; found {self.max_length}.")
+        if self.train_size is not None and self.train_size < 1:
+            raise RequestError(f"Expected a train size of 1 or more; found {self.train_size}.")

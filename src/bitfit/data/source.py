@@ -1,0 +1,143 @@
+"""From the name of a task, a file, a folder or a hub data set to its rows; knows nothing of tokens.
+
+A known name is looked for in the data folder given, then in the embedded data, then on the hub.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from bitfit.data.arrange import arrange, known_rows
+from bitfit.data.catalog import KNOWN, Known
+from bitfit.data.copies import Copy, has_local_copy, hub_copy, local_copy
+from bitfit.data.embedded import SOURCES, reviews
+from bitfit.data.options import DataOptions
+from bitfit.data.split import hold_out, sample
+from bitfit.data.table import TaskTable
+from bitfit.data.task import Task
+from bitfit.errors import DataError, RequestError, nearest
+
+DEFAULTS = DataOptions()
+
+
+def load_task(name: str, *, options: DataOptions = DEFAULTS) -> TaskTable:
+    """The rows of a known task, of a file or folder of one's own, or of a hub data set."""
+    if name in KNOWN:
+        return _finished(_known(KNOWN[name], options), options)
+    raise RequestError(f"No task, file or folder named '{name}'. {nearest(name, KNOWN)}")
+
+
+def _known(known: Known, options: DataOptions) -> TaskTable:
+    task = _adjusted(known.task, options)
+    copy = _copy(known, options)
+    if task.kind in ("class", "tags") and not task.labels:
+        task = task.with_labels(_stated(copy, task))
+    tables = {split: arrange(rows, task, copy.label_names, copy.place) for split, rows in copy.splits.items()}
+    labelled, unlabelled = _parted(tables, task)
+    if "train" not in labelled:
+        raise DataError(f"The copy of '{task.name}' in {copy.place} has no train part.")
+    notes = [f"{task.name}: read from {copy.place}"]
+    if known.caution:
+        notes.append(f"{task.name}: {known.caution}")
+    if "validation" not in labelled:
+        notes.append(_held_out(labelled, task))
+        labelled = {split: labelled[split] for split in known.split_names if split in labelled}
+    measured = _measured(labelled, known.official if copy.place != EMBEDDED else {}, notes)
+    return TaskTable(task, labelled, tuple(notes), unlabelled, measured)
+
+
+EMBEDDED = "the embedded review data (not the official split)"
+
+
+def _copy(known: Known, options: DataOptions) -> Copy:
+    embedded = known.task.name in SOURCES
+    if options.data_dir is not None and not (embedded and not has_local_copy(known, options.data_dir)):
+        return local_copy(known, options.data_dir)
+    if embedded:
+        return Copy(reviews(known.task.name), place=EMBEDDED)
+    if not known.hub:
+        raise DataError(
+            f"'{known.task.name}' is not on the hub in a form that loads without running code. "
+            f"Give --data-dir with a folder '{known.folder}' in the hub's layout, or the files themselves."
+        )
+    return hub_copy(
+        known.hub, known.config, {split: known.release_name(split) for split in known.split_names}
+    )
+
+
+def _adjusted(task: Task, options: DataOptions) -> Task:
+    columns = {"--text": options.text, "--text-pair": options.text_pair, "--label": options.label}
+    given = [flag for flag, value in columns.items() if value is not None]
+    if given:
+        raise RequestError(f"'{task.name}' has fixed columns; {', '.join(given)} is for data of your own.")
+    if options.kind is not None and options.kind != task.kind:
+        raise RequestError(f"'{task.name}' is a task of kind '{task.kind}', not '{options.kind}'.")
+    return replace(
+        task,
+        label=options.tags if options.tags is not None and task.kind == "tags" else task.label,
+        max_length=options.max_length or task.max_length,
+        pool=options.pool or task.pool,
+    )
+
+
+def _stated(copy: Copy, task: Task) -> tuple[str, ...]:
+    if task.label in copy.label_names:
+        return copy.label_names[task.label]
+    raise DataError(
+        f"The copy of '{task.name}' in {copy.place} names no labels for a column '{task.label}'; "
+        f"columns with label names: {', '.join(copy.label_names) or 'none'}."
+    )
+
+
+def _parted(tables: dict[str, pa.Table], task: Task) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
+    labelled, unlabelled = {}, {}
+    for split, rows in tables.items():
+        known = known_rows(rows, task)
+        if task.name == "stsb" and split == "test":  # its release writes -1.0 for every unknown score
+            known = rows[task.label].to_numpy() >= 0
+        if known.all() and rows.num_rows:
+            labelled[split] = rows
+        elif not known.any():
+            unlabelled[split] = rows
+        else:
+            first = int(np.flatnonzero(~known)[0]) + 1
+            raise DataError(f"'{task.name}', {split}: row {first} has a label that is not one of its labels.")
+    return labelled, unlabelled
+
+
+def _held_out(splits: dict[str, pa.Table], task: Task) -> str:
+    classes = splits["train"][task.label].to_numpy() if task.kind == "class" else None
+    splits["train"], splits["validation"] = hold_out(splits["train"], classes)
+    held = splits["validation"].num_rows
+    return f"validation: {held:,} rows held out of train by a fixed seed; no validation part was there"
+
+
+def _measured(splits: dict[str, pa.Table], official: object, notes: list[str]) -> dict[str, str]:
+    sizes = official if isinstance(official, dict) else {}
+    measured = {}
+    for split, rows in splits.items():
+        whole = sizes.get(split, rows.num_rows)
+        partial = rows.num_rows != whole and not _was_held_out(split, sizes)
+        measured[split] = f"{rows.num_rows:,} of {whole:,}" if partial else f"{rows.num_rows:,}"
+        if partial:
+            notes.append(f"{split}: {measured[split]}")
+    return measured
+
+
+def _was_held_out(split: str, official: dict[str, int]) -> bool:
+    return split == "train" and "validation" not in official
+
+
+def _finished(table: TaskTable, options: DataOptions) -> TaskTable:
+    train = table.splits["train"]
+    if options.train_size is None or options.train_size >= train.num_rows:
+        return table
+    smaller = {**table.splits, "train": sample(train, options.train_size, options.seed)}
+    text = f"{options.train_size:,} of {train.num_rows:,}"
+    return replace(
+        table,
+        splits=smaller,
+        notes=(*table.notes, f"train: {text} rows, drawn by seed {options.seed}"),
+        measured_on={**table.measured_on, "train": text},
+    )
