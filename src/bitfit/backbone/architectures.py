@@ -1,0 +1,67 @@
+"""The table of architectures, read from its data file; knows nothing of models or parameters."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+Positions = Literal["absolute", "relative", "rotary", "disentangled"]
+Fusion = Literal["thirds", "heads"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where the parts of one `model_type` lie and what they are called in the paper."""
+
+    model_type: str
+    positions: Positions
+    packed: bool  # takes batches without padding
+    rows: bool  # takes the bias matrix
+    layers: Mapping[str, Mapping[str, str]]  # path of a list of layers -> {place inside a layer: role}
+    outside: Mapping[str, str]  # place in the base model -> role
+    fused: Mapping[str, Fusion]  # place inside a layer -> how q, k and v lie in it
+
+
+@cache
+def listed() -> dict[str, Architecture]:
+    """Every architecture of the table, by model_type."""
+    table = _table()
+    return {name: _architecture(name, table) for name in table if name != "unlisted"}
+
+
+def ends() -> Mapping[str, str]:
+    """For architectures that are not listed: the end of a place inside a layer -> role."""
+    known: Mapping[str, str] = _table()["unlisted"]["ends"]
+    return known
+
+
+def architecture(model_type: str) -> Architecture | None:
+    """The table's entry, or None for an architecture that nobody listed."""
+    return listed().get(model_type)
+
+
+def unlisted_outside() -> Mapping[str, str]:
+    """For architectures that are not listed: place in the base model -> role."""
+    known: Mapping[str, str] = _table()["unlisted"]["outside"]
+    return known
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files("bitfit.backbone").joinpath("architectures.toml").read_text("utf-8"))
+
+
+def _architecture(name: str, table: dict[str, Any]) -> Architecture:
+    own = table[name]
+    entry = {**table[own["like"]], **own} if "like" in own else own
+    return Architecture(
+        name,
+        entry["positions"],
+        entry["packed"],
+        entry["rows"],
+        entry["layers"],
+        entry["outside"],
+        entry.get("fused", {}),
+    )

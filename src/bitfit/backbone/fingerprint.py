@@ -1,0 +1,74 @@
+"""What identifies a backbone: a digest of every weight, kept on disk; knows nothing of tasks."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+
+_FORMAT = "1"  # change it when what is hashed changes, so that remembered digests are forgotten
+
+
+def cache_folder() -> Path:
+    """Where bitfit keeps what it can work out again: BITFIT_CACHE, else the user's cache folder."""
+    if own := os.environ.get("BITFIT_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "bitfit"
+
+
+def fingerprint(model: nn.Module) -> str:
+    """The SHA-256 over every weight's name, shape and bytes, in the model's own order."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name}\0{tuple(parameter.shape)}\0{parameter.dtype}\0".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of one file's bytes, remembered while its size and time stay the same."""
+    return remembered("file", [path], lambda: _hash_file(path))
+
+
+def remembered(kind: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
+    """The answer of `compute`, kept on disk for as long as path, size and time of all files stay the same."""
+    note = cache_folder() / "fingerprints" / f"{_key(kind, files)}.json"
+    try:
+        answer = json.loads(note.read_text())["answer"]
+    except (OSError, ValueError, KeyError, TypeError):
+        answer = None
+    if isinstance(answer, str):
+        return answer
+    answer = compute()
+    _keep(note, answer)
+    return answer
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _key(kind: str, files: Iterable[Path]) -> str:
+    # Weights that a checkpoint lacks are drawn by torch, as transformers says: both versions count.
+    parts = [_FORMAT, kind, torch.__version__, transformers.__version__]
+    for path in sorted({file.resolve() for file in files}):
+        status = path.stat()
+        parts.append(f"{path}:{status.st_size}:{status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _keep(note: Path, answer: str) -> None:
+    """Write whole or not at all. A folder that cannot be written costs the next load time, nothing else."""
+    temporary = note.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"answer": answer}))
+        temporary.replace(note)
+    except OSError:
+        temporary.unlink(missing_ok=True)

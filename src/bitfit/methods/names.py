@@ -1,0 +1,63 @@
+"""A method's name taken apart: family, terms in brackets, layers after an @; knows nothing of models.
+
+bitfit   bitfit[b_m2,b_q]   bitfit[query]@6-11   layernorm@last4   bitfit[all-but-key]
+"""
+
+import re
+from dataclasses import dataclass
+
+from bitfit.errors import RequestError
+
+_SHAPE = re.compile(r"(?P<family>[a-z][a-z0-9-]*)(\[(?P<terms>[^\[\]]*)\])?(@(?P<layers>.+))?")
+_LAYERS = re.compile(r"(?P<first>\d+)(-(?P<last>\d+))?|(?P<end>first|last)(?P<count>[1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class MethodName:
+    """What a method's name asks for."""
+
+    text: str
+    family: str
+    terms: tuple[str, ...] = ()  # symbols or roles as written; empty for all
+    layers: tuple[str, ...] = ()  # "3", "6-11", "last4", "first2" as written; empty for all
+
+    @classmethod
+    def parse(cls, text: str) -> "MethodName":
+        """A name taken apart; a name of another shape is refused."""
+        found = _SHAPE.fullmatch("".join(text.split()))
+        if found is None:
+            raise RequestError(
+                f"A method looks like 'bitfit', 'bitfit[b_m2,b_q]' or 'bitfit[query]@6-11'; found '{text}'."
+            )
+        terms = _items(text, found["terms"], "terms in brackets")
+        return cls(text, found["family"], terms, _items(text, found["layers"], "layers after the @"))
+
+    def chosen_layers(self, count: int) -> frozenset[int]:
+        """The layers asked for, of `count` layers numbered from 0; all of them where none were named."""
+        if not self.layers:
+            return frozenset(range(count))
+        return frozenset().union(*(_span(self.text, item, count) for item in self.layers))
+
+
+def _items(text: str, items: str | None, what: str) -> tuple[str, ...]:
+    if items is None:
+        return ()
+    parts = tuple(items.split(","))
+    if not all(parts):
+        raise RequestError(f"The method '{text}' has no {what}, or an empty one among them.")
+    return parts
+
+
+def _span(text: str, item: str, count: int) -> range:
+    found = _LAYERS.fullmatch(item)
+    if found is None:
+        raise RequestError(f"Layers look like '3', '0-5', 'last4' or 'first2'; found '{item}' in '{text}'.")
+    if found["end"]:
+        number = int(found["count"])
+        span = range(number) if found["end"] == "first" else range(count - number, count)
+    else:
+        span = range(int(found["first"]), int(found["last"] or found["first"]) + 1)
+    if not span or span.start < 0 or span.stop > count:
+        have = f"{count} layers, 0 to {count - 1}" if count else "no layers that bitfit can number"
+        raise RequestError(f"The layers '{item}' in '{text}' are not there: the model has {have}.")
+    return span

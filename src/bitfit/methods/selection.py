@@ -1,0 +1,132 @@
+"""What a method lets change, resolved on one model; knows nothing of data, losses or optimizers.
+
+Freezing, counting, the optimizer and the saved file all come from the same Selection, so what trained is
+what is saved.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bitfit.backbone.anatomy import encoder_prefix, is_bias
+from bitfit.errors import RequestError, nearest
+from bitfit.methods.names import MethodName
+from bitfit.methods.slots import HeadMode, Slot
+from bitfit.methods.table import family
+
+__all__ = ["HeadMode", "Selection", "Slot", "select"]
+
+_HEAD_MODES: tuple[HeadMode, ...] = ("full", "bias", "frozen")
+_HOOK = "_bitfit_hook"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An ordered choice of slots: equal where method, head mode and slots are."""
+
+    method: str
+    head: HeadMode
+    slots: tuple[Slot, ...]  # in the model's parameter order
+    model: nn.Module = field(compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Elements that change, inert ones counted."""
+        return sum(slot.size for slot in self.slots)
+
+    def __repr__(self) -> str:
+        total = sum(parameter.numel() for parameter in self.model.parameters())
+        share = f"{self.size:,} of {total:,} parameters, {self.size / total:.2%}"
+        return f"Selection({self.method!r}, head={self.head!r}: {share}, in {len(self.slots)} slots)"
+
+    def values(self) -> dict[str, Tensor]:
+        """A copy of what the slots hold, by key: 1-D for chosen elements, else in the parameter's shape."""
+        found = {}
+        for slot in self.slots:
+            tensor = self.model.get_parameter(slot.name).detach()
+            found[slot.key] = (
+                tensor.clone() if slot.index is None else tensor.flatten()[torch.from_numpy(slot.index)]
+            )
+        return found
+
+    def freeze(self) -> None:
+        """Make any training loop train this and nothing else. Call it before building the optimizer.
+
+        Parameters outside get no gradient. Where only some elements of a parameter are chosen, a hook
+        writes zero to the gradient of the others, inert parts of a fused projection among them. A parameter
+        that is inert as a whole gets no gradient at all.
+
+        What this cannot guard: an optimizer that moves elements whose gradient is zero, as weight decay,
+        noise, or momentum left from an earlier run do. Where elements are chosen one by one (the random
+        methods, parts of a fused projection) give the optimizer a weight decay of 0.
+        """
+        alive: dict[str, list[Slot]] = {}
+        for slot in self.slots:
+            if not slot.inert:
+                alive.setdefault(slot.name, []).append(slot)
+        for name, parameter in self.model.named_parameters():
+            _drop_hook(parameter)
+            parameter.requires_grad_(name in alive)
+            if name in alive:
+                _guard(parameter, alive[name])
+
+
+def select(model: nn.Module, method: str = "bitfit", head: HeadMode = "full", seed: int = 0) -> Selection:
+    """What `method` lets change in a task model, or in a base model, which has no head.
+
+    `head` says how much of the task head changes: all of it, its biases, or nothing. The seed matters to
+    methods that draw.
+    """
+    if head not in _HEAD_MODES:
+        raise RequestError(
+            f"The head trains 'full', 'bias' or 'frozen'; found '{head}'. {nearest(head, _HEAD_MODES)}"
+        )
+    name = MethodName.parse(method)
+    slots = [*family(name)(model, name, seed), *_head_slots(model, head)]
+    if not slots:
+        raise RequestError(
+            f"'{method}' with the head '{head}' trains nothing in {type(model).__name__}. "
+            "Choose a method that trains biases, or a model with a head that may change."
+        )
+    order = {parameter: number for number, (parameter, _) in enumerate(model.named_parameters())}
+    return Selection(method, head, tuple(sorted(slots, key=lambda slot: order[slot.name])), model)
+
+
+def _head_slots(model: nn.Module, mode: HeadMode) -> list[Slot]:
+    prefix = encoder_prefix(model)
+    if mode == "frozen" or not prefix:
+        return []
+    modules = dict(model.named_modules())
+    found = []
+    for name, parameter in model.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        if not name.startswith(prefix) and (mode == "full" or is_bias(modules[path], leaf, parameter)):
+            found.append(Slot(name, tuple(parameter.shape), in_head=True))
+    return found
+
+
+def _guard(parameter: nn.Parameter, slots: list[Slot]) -> None:
+    """Write zero to the gradient of every element that no slot holds."""
+    if any(slot.index is None for slot in slots):
+        return
+    mask = torch.zeros(parameter.numel(), dtype=torch.bool)
+    for slot in slots:
+        if slot.index is not None:
+            mask[torch.from_numpy(slot.index)] = True
+    held = mask.logical_not().view(parameter.shape)
+
+    def zero_the_rest(gradient: Tensor) -> Tensor:
+        return gradient.masked_fill(held.to(gradient.device), 0)
+
+    register = cast(Callable[[Callable[[Tensor], Tensor]], Any], parameter.register_hook)
+    setattr(parameter, _HOOK, register(zero_the_rest))
+
+
+def _drop_hook(parameter: nn.Parameter) -> None:
+    hook = getattr(parameter, _HOOK, None)
+    if hook is not None:
+        hook.remove()
+        delattr(parameter, _HOOK)

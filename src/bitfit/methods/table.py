@@ -1,0 +1,31 @@
+"""Every method by its name, as one table; knows nothing of what a Selection does with the answer.
+
+A family gets the task model, the name taken apart and a seed, and gives the encoder's slots. A family that
+grafts new parameters changes the model's tree first and then gives slots over what it put there. The head's
+slots are added by `select`, for all families alike.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from bitfit.errors import RequestError, nearest
+from bitfit.methods import subsets
+from bitfit.methods.names import MethodName
+from bitfit.methods.slots import Slot
+
+Family = Callable[[nn.Module, MethodName, int], list[Slot]]
+
+FAMILIES: dict[str, Family] = {
+    "bitfit": subsets.bitfit,
+    "full": subsets.full,
+    "frozen": subsets.frozen,
+    "layernorm": subsets.layernorm,
+}
+
+
+def family(name: MethodName) -> Family:
+    """The family of a method's name; a name that nobody knows is refused with the nearest."""
+    if name.family not in FAMILIES:
+        raise RequestError(f"There is no method '{name.family}'. {nearest(name.family, FAMILIES)}")
+    return FAMILIES[name.family]
