@@ -55,7 +55,7 @@ class RowEncoder:
     def examples(self, rows: pa.Table) -> Examples:
         """Examples of rows as a TaskTable has them."""
         arrays, facts = self.arrays(rows)
-        return as_examples(arrays, facts, rows)
+        return as_examples(arrays, facts, rows, self.task)
 
     def arrays(self, rows: pa.Table) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The arrays of an Examples and of its source by name, and the facts that are not arrays."""
@@ -97,11 +97,13 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps([state, settings]).encode()).hexdigest()
 
 
-def as_examples(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], rows: pa.Table) -> Examples:
+def as_examples(
+    arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], rows: pa.Table, task: Task
+) -> Examples:
     """The noun around the arrays; what scoring needs beside the pieces goes into its source."""
-    source = {name: array for name, array in arrays.items() if name not in _EXAMPLE_ARRAYS}
-    if "row" in source:
-        source["rows"] = rows
+    source: dict[str, Any] = {name: array for name, array in arrays.items() if name not in _EXAMPLE_ARRAYS}
+    if task.kind == "span":
+        source.update(rows=rows, context=task.texts[1], answers=task.label)
     return Examples(
         ids=arrays["ids"],
         types=arrays["types"],
@@ -141,7 +143,7 @@ def _split(rows: pa.Table, encoder: RowEncoder, folder: Path | None) -> Examples
     if stored is None:
         put_entry(folder, key, *encoder.arrays(rows))
         stored = maybe_get_entry(folder, key) or encoder.arrays(rows)
-    return as_examples(*stored, rows)
+    return as_examples(*stored, rows, encoder.task)
 
 
 def _encoder(task: Task, tokenizer: PreTrainedTokenizerBase) -> TextEncoder | WordEncoder | WindowEncoder:

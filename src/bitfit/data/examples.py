@@ -24,6 +24,7 @@ class Examples:
     # What scoring and answering need beside the pieces. tags: `word` (tokens,), the number of the word that
     # begins at each piece, -1 where none does. span: `row` (windows,), the question that each window is of;
     # `start` and `end` (tokens,), each piece's characters in the context, -1 outside; `rows`, the table
+    # of questions, and the names of its columns `context` and `answers`
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
