@@ -166,7 +166,7 @@ def test_all_official_validation_questions() -> None:
     assert squad_scores(rows, gold) == {"exact_match": 1.0, "f1": 1.0}
     shifts = np.random.default_rng(0).integers(-9, 9, (len(gold), 2)).tolist()
     moved = [
-        (max(0, min(first + left, end - 1)), min(len(context), max(end + right, first + 1)))
+        (max(0, min(first + left, end - 1)), min(len(context), max(end + right, first + left + 1, 1)))
         for (first, end), (left, right), context in zip(gold, shifts, contexts, strict=True)
     ]
     wanted = [

@@ -46,8 +46,8 @@ def _window_spans(
         return []
     begin, finish = np.asarray(logits, np.float64)[context].T
     scores = np.full((min(LONGEST_ANSWER, size), size), -np.inf)  # (pieces beyond the first, first piece)
-    for beyond in range(len(scores)):
-        scores[beyond, : size - beyond] = begin[: size - beyond] + finish[beyond:]
+    for row, values in enumerate(scores):
+        values[: size - row] = begin[: size - row] + finish[row:]
     best = _top(scores.ravel(), n_best)
     beyond, first = np.divmod(best, size)
     characters = zip(starts[context[first]].tolist(), ends[context[first + beyond]].tolist(), strict=True)

@@ -25,6 +25,13 @@ MAIN_METRIC: dict[HeadKind, Metric] = {
     "span": "f1",
 }
 
+LESS_IS_BETTER = {"mean_squared_error"}
+
+
+def better(metric: Metric, now: float, then: float) -> bool:
+    """Is the score `now` better than `then`?"""
+    return now < then if metric in LESS_IS_BETTER else now > then
+
 
 @dataclass(frozen=True)
 class Task:
