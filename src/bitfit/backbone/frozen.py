@@ -1,0 +1,208 @@
+"""Layers whose weights never train, made fast: they keep no inputs, and add to each token its own row's bias.
+
+`quicken` swaps the linear, norm and dropout layers of a transformers model for these, under the same names. A
+layer takes whatever stands under its parameter names when it runs: the backbone's own tensors, one trained
+value, or a value for each row. Knows nothing of tasks, files or optimizers.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from bitfit.backbone.rows import Flow
+
+
+def quicken(model: nn.Module, flow: Flow, compute: torch.dtype) -> None:
+    """Swap every layer of the kinds below in place; weights of linear layers are kept in `compute`."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            fast = _fast(child, flow, compute)
+            if fast is not None:
+                fast.train(child.training)
+                setattr(parent, name, fast)
+
+
+def _fast(layer: nn.Module, flow: Flow, compute: torch.dtype) -> nn.Module | None:
+    """The fast layer for this one, or None. Sub-classes may do something else, so the type must be exact."""
+    if type(layer) in (nn.Linear, Conv1D):
+        return FastLinear(layer, flow, compute)
+    if type(layer) is nn.LayerNorm and layer.elementwise_affine and len(layer.normalized_shape) == 1:
+        return FastNorm(layer, flow, compute)
+    if type(layer) is nn.Dropout:
+        return FastDropout(layer.p, flow)
+    return None
+
+
+class FastLinear(nn.Module):
+    """x W^T + b, with one W for all rows and a b for each; or, in a head, with a W for each row too."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, linear: nn.Module, flow: Flow, compute: torch.dtype) -> None:
+        super().__init__()
+        self.flow, self.compute = flow, compute
+        self.turned = isinstance(linear, Conv1D)  # its weight is (in, out)
+        weight, bias = linear.weight, linear.bias
+        assert isinstance(weight, nn.Parameter)
+        self.weight = weight if weight.dtype == compute else _still(weight.detach().to(compute))
+        self.bias = bias if isinstance(bias, nn.Parameter) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.compute)
+        weight = self.weight.transpose(-1, -2) if self.turned else self.weight
+        rows = self.flow.layout.rows
+        bounds = self.flow.layout.bounds(x.numel() // x.shape[-1]) if rows > 1 else (0, x.numel() // x.shape[-1])
+        if weight.dim() == 3:
+            return _linear_of_each_row(x, weight, self.bias, bounds)
+        if weight.requires_grad:
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            return functional.linear(x, weight.to(x.dtype), bias)
+        result: Tensor = _FrozenLinear.apply(x, weight, self.bias, bounds)
+        return result
+
+
+class FastNorm(nn.Module):
+    """Layer normalization with fp32 statistics; one scale for all rows and a bias for each."""
+
+    def __init__(self, norm: nn.LayerNorm, flow: Flow, compute: torch.dtype) -> None:
+        super().__init__()
+        self.flow, self.compute, self.eps = flow, compute, norm.eps
+        self.normalized_shape = norm.normalized_shape
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.requires_grad:
+            y = functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+            return y.to(self.compute)
+        entries = x.numel() // x.shape[-1]
+        bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else (0, entries)
+        result: Tensor = _FrozenNorm.apply(x, self.weight, self.bias, self.eps, bounds, self.compute)
+        return result
+
+
+class FastDropout(nn.Module):
+    """Dropout with the draws of each row's own generator."""
+
+    def __init__(self, rate: float, flow: Flow) -> None:
+        super().__init__()
+        self.p, self.flow = rate, flow  # transformers' attention layers read `p`
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0.0 or self.flow.draws is None or not self.training:
+            return x
+        each = x.shape[-1]
+        sizes = [(stop - start) * each for start, stop in pairwise(self.flow.layout.bounds(x.numel() // each))]
+        keep = self.flow.keep(sizes, self.p, x.dtype).view(x.shape)
+        result: Tensor = _Dropout.apply(x, keep, 1.0 / (1.0 - self.p))
+        return result
+
+
+class _FrozenLinear(torch.autograd.Function):
+    """Linear with a weight that never trains: the backward pass needs no input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bounds: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.bounds, ctx.many = bounds, bias is not None and bias.dim() == 2
+        if bias is None or not ctx.many:
+            return functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
+        return _add_rows(functional.linear(x, weight), bias, bounds)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        (g,) = grads
+        to_x = g @ weight if ctx.needs_input_grad[0] else None
+        to_bias = _sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
+        return to_x, None, to_bias, None
+
+
+class _FrozenNorm(torch.autograd.Function):
+    """Layer normalization whose scale never trains."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        eps: float,
+        bounds: tuple[int, ...],
+        compute: torch.dtype,
+    ) -> Tensor:
+        ctx.many = bias is not None and bias.dim() == 2
+        own = None if ctx.many else bias
+        y, mean, spread = torch.native_layer_norm(x, (x.shape[-1],), scale, own, eps)
+        ctx.save_for_backward(x, mean, spread, scale)
+        ctx.bounds = bounds
+        y = y.to(compute)
+        return _add_rows(y, bias, bounds) if ctx.many and bias is not None else y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, spread, scale = ctx.saved_tensors
+        (g,) = grads
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = torch.ops.aten.native_layer_norm_backward(
+                g.to(x.dtype), x, (x.shape[-1],), mean, spread, scale, None, [True, False, False]
+            )[0]
+        to_bias = _sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
+        return to_x, None, to_bias, None, None, None
+
+
+class _Dropout(torch.autograd.Function):
+    """value & mask, times what makes up for the dropped share; the same on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: Tensor, gain: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.gain = gain
+        return _masked(x, keep, gain)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (keep,) = ctx.saved_tensors
+        return _masked(grads[0], keep, ctx.gain), None, None
+
+
+def _masked(x: Tensor, keep: Tensor, gain: float) -> Tensor:
+    """x where the mask has its bits, zero elsewhere, scaled."""
+    return x.contiguous().view(keep.dtype).bitwise_and(keep).view(x.dtype).mul_(gain)
+
+
+def _add_rows(y: Tensor, bias: Tensor, bounds: tuple[int, ...]) -> Tensor:
+    """Add to each entry, in place, the bias of its row."""
+    flat, values = y.view(-1, y.shape[-1]), bias.to(y.dtype)
+    for row, (start, stop) in enumerate(pairwise(bounds)):
+        flat[start:stop].add_(values[row])
+    return y
+
+
+def _sum_rows(g: Tensor, bounds: tuple[int, ...], many: bool) -> Tensor:
+    """The gradient of a bias: the sum over its entries, for each row where there are many; fp32."""
+    flat = g.reshape(-1, g.shape[-1])
+    if not many:
+        return flat.sum(0).float()
+    return torch.stack([flat[start:stop].sum(0) for start, stop in pairwise(bounds)]).float()
+
+
+def _linear_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, bounds: tuple[int, ...]) -> Tensor:
+    """A head's linear layer, whose weight (rows, out, in) is each row's own."""
+    flat = x.reshape(-1, x.shape[-1])
+    parts = [
+        functional.linear(flat[start:stop], weight[row], None if bias is None else bias[row])
+        for row, (start, stop) in enumerate(pairwise(bounds))
+    ]
+    return torch.cat(parts).view(*x.shape[:-1], math.prod(weight.shape[1:2]))
+
+
+def _still(values: Tensor) -> nn.Parameter:
+    """A parameter that never trains."""
+    return nn.Parameter(values, requires_grad=False)

@@ -1,0 +1,45 @@
+"""Which number format the frozen weights are kept in: asked for, or found by measuring this processor."""
+
+import time
+from functools import cache
+from typing import Literal
+
+import torch
+
+from bitfit.errors import RequestError, nearest
+
+Precision = Literal["auto", "fp32", "bf16"]
+FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WORTH_IT = 1.3  # bf16 must multiply this many times faster than fp32
+MEASURE_S = 0.02  # seconds for each of the two formats
+
+
+def compute_format(precision: Precision) -> torch.dtype:
+    """The format of frozen weights and of what flows between layers."""
+    if precision == "auto":
+        return torch.bfloat16 if fast_bf16() else torch.float32
+    if precision not in FORMATS:
+        raise RequestError(f"Unknown precision '{precision}'. {nearest(precision, ['auto', *FORMATS])}")
+    return FORMATS[precision]
+
+
+@cache
+def fast_bf16() -> bool:
+    """Does this processor multiply bf16 fast? A GPU of the last years does; a CPU is measured, once."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return product_rate(torch.bfloat16) > WORTH_IT * product_rate(torch.float32)
+
+
+def product_rate(
+    dtype: torch.dtype, seconds: float = MEASURE_S, shape: tuple[int, int, int] = (1024, 384, 1536)
+) -> float:
+    """Floating-point operations a second that matrix products of this format and shape reach here."""
+    rows, inner, columns = shape
+    left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype)
+    torch.nn.functional.linear(left, right)  # the first one prepares the kernel
+    rounds, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds or rounds == 0:
+        torch.nn.functional.linear(left, right)
+        rounds += 1
+    return 2.0 * rows * inner * columns * rounds / spent

@@ -1,0 +1,118 @@
+"""Rows in a batch: which tokens and sequences belong to which row of the bias matrix.
+
+A row is a run, a task or an example. The sequences of a row stand side by side in a batch, so its tokens do too.
+Knows nothing of models, files or training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bitfit.backbone.draws import Draws
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the sequences and rows of one batch lie."""
+
+    lengths: tuple[int, ...]  # tokens of each sequence, in batch order
+    counts: tuple[int, ...]  # sequences of each row
+    width: int | None = None  # tokens of a padded sequence; None: laid end to end, without padding
+
+    @property
+    def rows(self) -> int:
+        """Rows of the bias matrix that this batch uses."""
+        return len(self.counts)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First token of each sequence, then the number of tokens."""
+        return (0, *accumulate(self.lengths))
+
+    @cached_property
+    def row_starts(self) -> tuple[int, ...]:
+        """First sequence of each row, then the number of sequences."""
+        return (0, *accumulate(self.counts))
+
+    def bounds(self, entries: int) -> tuple[int, ...]:
+        """First entry of each row, then `entries`, in a tensor with one entry a token or a sequence."""
+        if self.rows == 1:
+            return (0, entries)
+        if self.width is None and entries == self.starts[-1]:
+            return tuple(self.starts[row] for row in self.row_starts)
+        each, rest = divmod(entries, self.row_starts[-1])
+        if rest:
+            raise ValueError(f"{entries} entries belong to no whole number for each of {self.row_starts[-1]}")
+        return tuple(row * each for row in self.row_starts)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position of each token within its own sequence, from 0; (tokens,)."""
+        lengths = np.asarray(self.lengths)
+        return torch.from_numpy(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths))
+
+    @cached_property
+    def groups(self) -> tuple["Group", ...]:
+        """Sequences of like length, shortest first: what attention works on."""
+        buckets: dict[int, list[int]] = {}
+        for i, length in enumerate(self.lengths):
+            buckets.setdefault(bucket(length), []).append(i)
+        return tuple(Group.of(self, width, buckets[width]) for width in sorted(buckets))
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Some sequences of a batch, each given `width` places; the places behind a short one are empty."""
+
+    width: int
+    sequences: tuple[int, ...]
+    counts: tuple[int, ...]  # sequences of each row
+    start: int | None  # the group's first token where it is one whole block of the batch, else None
+    places: Tensor  # (sequences * width,) the token at each place; an empty place repeats the first token
+    full: Tensor | None  # (sequences, width) False at empty places; None where there is none
+
+    @classmethod
+    def of(cls, layout: Layout, width: int, sequences: list[int]) -> "Group":
+        """The group of these sequences of a batch."""
+        which = np.asarray(sequences)
+        lengths = np.asarray(layout.lengths)[which, None]
+        starts = np.asarray(layout.starts)[which, None]
+        step = np.arange(width)[None, :]
+        full = step < lengths
+        places = starts + np.where(full, step, 0)
+        owners = np.searchsorted(layout.row_starts, which, side="right") - 1
+        counts = np.bincount(owners, minlength=layout.rows)
+        whole = bool(full.all()) and bool((np.diff(which) == 1).all())
+        return cls(
+            width,
+            tuple(sequences),
+            tuple(counts.tolist()),
+            int(starts[0, 0]) if whole else None,
+            torch.from_numpy(places.reshape(-1)),
+            None if full.all() else torch.from_numpy(full),
+        )
+
+
+def bucket(length: int) -> int:
+    """The width that attention gives a sequence: a function of its own length alone, so that a row draws
+    the same dropout alone and beside others. Steps of 16 up to 64, then an eighth of the power of two above."""
+    step = 16 if length <= 64 else max(16, 1 << ((length - 1).bit_length() - 3))
+    return -(-length // step) * step
+
+
+@dataclass
+class Flow:
+    """What every fast layer of a model shares about the pass under way."""
+
+    layout: Layout = field(default_factory=lambda: Layout((), ()))
+    draws: Draws | None = None  # None: no dropout in this pass
+
+    def keep(self, sizes: Sequence[int], rate: float, dtype: torch.dtype) -> Tensor:
+        """A bit mask for each element (all ones: kept, zero: dropped); `sizes` elements of each row."""
+        assert self.draws is not None
+        return self.draws.keep(sizes, rate, dtype)

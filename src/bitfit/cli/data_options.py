@@ -1,0 +1,49 @@
+"""The options that say where a task's data is and what its columns mean; shared by every command that reads data."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+NAMES = (
+    "text",
+    "text_pair",
+    "label",
+    "tokens",
+    "tags",
+    "data_dir",
+    "max_length",
+    "pool",
+    "kind",
+    "train_size",
+)
+
+OPTIONS = (
+    click.option("--text", metavar="COLUMN", help="Column of the text (of the question, for answers in a text)."),
+    click.option("--text-pair", metavar="COLUMN", help="Column of the second text (of the context)."),
+    click.option("--label", metavar="COLUMN", help="Column of the label."),
+    click.option("--tokens", metavar="COLUMN", help="Column of the words of a sentence."),
+    click.option("--tags", metavar="COLUMN", help="Column of the words' tags."),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout."),
+    click.option("--max-length", type=int, help="Pieces a text may have; the rest is cut off and counted."),
+    click.option("--pool", type=click.Choice(["first", "mean"]), help="What the head reads of a text."),
+    click.option("--kind", type=click.Choice(["class", "number", "tags", "span"]), help="Default: by the columns."),
+    click.option("--train-size", type=int, metavar="N", help="Train on N rows drawn at random."),
+)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options above; the command gets one value, `options`."""
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> Any:
+        from bitfit.data.options import DataOptions
+
+        values = {name: given.pop(name) for name in NAMES}
+        return command(options=DataOptions(**values), **given)
+
+    for option in reversed(OPTIONS):
+        with_options = option(with_options)
+    return with_options

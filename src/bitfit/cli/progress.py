@@ -1,0 +1,72 @@
+"""Shows a run while it trains: a bar on a terminal, plain lines elsewhere; knows nothing of how it trains."""
+
+import math
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bitfit.cli.output import log
+from bitfit.training.watch import Watcher
+
+LINE_EVERY_S = 15.0  # between plain lines
+SMOOTHING = 0.95  # share of the old value in the shown loss
+
+
+class Shown(Watcher):
+    """A watcher for people. Use it as a context: the bar ends with it."""
+
+    def __init__(self) -> None:
+        self.console = log()
+        self.terminal = self.console.is_terminal
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[metric]}  {task.fields[rate]:,.0f} tokens/s"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task: TaskID | None = None
+        self.steps, self.rows, self.loss, self.metric = 0, 1, math.nan, ""
+        self.began = self.last_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def started(self, steps: int, rows: int) -> None:
+        self.steps, self.rows = steps, rows
+        self.began = self.last_line = time.monotonic()
+        if self.terminal:
+            self.task = self.bar.add_task("training", total=steps, loss=math.nan, metric="", rate=0.0)
+            self.bar.start()
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        self.loss = loss if math.isnan(self.loss) else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
+        now = time.monotonic()
+        rate = tokens / max(now - self.began, 1e-9)
+        if self.task is not None:
+            self.bar.update(self.task, completed=step, loss=self.loss, metric=self.metric, rate=rate)
+        elif now - self.last_line > LINE_EVERY_S:
+            self.last_line = now
+            left = (now - self.began) * (self.steps - step) / max(step, 1)
+            self.console.print(
+                f"step {step:,} of {self.steps:,}  loss {self.loss:.4f}  {rate:,.0f} tokens/s  {left:,.0f} s left"
+            )
+
+    def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
+        name, value = next(iter(scores.items()), ("", math.nan))
+        self.metric = f"{name} {value:.4f}"
+        which = f"row {row + 1}, " if self.rows > 1 else ""
+        text = "  ".join(f"{metric} {score:.4f}" for metric, score in scores.items())
+        self.console.print(f"{which}epoch {epoch}: validation {text or 'none'}")
+
+    def said(self, text: str) -> None:
+        self.console.print(text)

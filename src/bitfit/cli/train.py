@@ -1,0 +1,133 @@
+"""`bitfit train`: one task, one method, one file; several learning rates or seeds make a grid."""
+
+from dataclasses import fields
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitfit.cli.data_options import data_options
+from bitfit.cli.output import json_option, log, result, table
+from bitfit.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bitfit.training.config import TrainConfig
+    from bitfit.training.run import Run
+
+
+@click.command("train")
+@click.argument("task")
+@click.option("--model", default="minilm", show_default=True, help="Embedded default, hub name or folder.")
+@click.option("--method", default="bitfit", show_default=True, help="What trains: bitfit, bitfit[b_m2,b_q], full ...")
+@click.option("--head", type=click.Choice(["full", "bias", "frozen"]), default="full", show_default=True)
+@click.option("--learning-rate", "learning_rates", metavar="RATE[,RATE...]", help="Default: what suits the method.")
+@click.option("--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]")
+@click.option("--batch-size", type=int, default=16, show_default=True)
+@click.option("--epochs", type=int, default=3, show_default=True)
+@click.option("--schedule", type=click.Choice(["linear", "constant"]), default="linear", show_default=True)
+@click.option("--warmup", type=float, default=0.1, show_default=True, help="Share of all steps.")
+@click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: none.")
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Never on biases and norms.")
+@click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
+@data_options
+@json_option
+def command(task: str, model: str, method: str, head: Any, out: Path | None, as_json: bool, **given: Any) -> None:
+    """Train TASK (a known name, a file or a folder) and keep what changed in one small file."""
+    configs = _configs(given)
+    from bitfit.backbone.load import load
+    from bitfit.cli.progress import Shown
+    from bitfit.training.train import Method, train_rows
+
+    path = out or Path(f"{Path(task).stem}-{_plain(method)}.safetensors")
+    _check_writable(path)
+    backbone = load(model)
+    with Shown() as shown:
+        runs = train_rows(backbone, task, Method(method, head), configs, options=given["options"], watcher=shown)
+    best = _best(runs)
+    runs[best].delta.save(path)
+    if runs[best].stopped:
+        log().print(f"Stopped early: {path} holds what was best so far.")
+    document = {"delta": str(path), **runs[best].to_json()}
+    if len(runs) > 1:
+        document["grid"] = [run.to_json() for run in runs]
+    result(as_json, document, lambda console: _show(console, runs, best, path))
+
+
+def _configs(given: dict[str, Any]) -> "list[TrainConfig]":
+    """A configuration for each pair of learning rate and seed."""
+    from bitfit.training.config import TrainConfig
+
+    rates = _numbers("--learning-rate", given["learning_rates"], float) or [None]
+    seeds = _numbers("--seed", given["seeds"], int)
+    settings = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    return [TrainConfig(learning_rate=rate, seed=seed, **settings) for rate, seed in product(rates, seeds)]
+
+
+def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
+    """The numbers of a comma-separated option."""
+    try:
+        return [kind(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before training, not after it."""
+    import os
+
+    folder = path.parent if str(path.parent) else Path()
+    if not folder.is_dir():
+        raise RequestError(f"--out is in a folder that does not exist: '{folder}'. Make it first.")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise RequestError(f"Nothing can be written to '{path}'. Choose another --out.")
+
+
+def _plain(method: str) -> str:
+    """A method's name as part of a file name."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method).strip("-")
+
+
+def _best(runs: "list[Run]") -> int:
+    """The run with the best validation score; the first where there is none."""
+    from bitfit.data.task import better
+
+    best, metric = 0, runs[0].delta.task.metric
+    for i, run in enumerate(runs):
+        now, then = (r.scores.get("validation", {}).get(metric) for r in (run, runs[best]))
+        if now is not None and (then is None or better(metric, now, then)):
+            best = i
+    return best
+
+
+def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
+    """What came of it, for a person."""
+    run = runs[best]
+    if len(runs) > 1:
+        console.print(_grid(runs, best))
+    share = 100 * run.trainable / run.parameters
+    size = path.stat().st_size
+    console.print(f"{run.delta.method} trained {run.trainable:,} of {run.parameters:,} parameters ({share:.2f} %)")
+    for split, scores in run.scores.items():
+        console.print(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    console.print(f"{path}: {size / 1000:,.0f} KB  ({run.seconds:,.0f} s, {run.tokens_per_second:,.0f} tokens/s)")
+
+
+def _grid(runs: "list[Run]", best: int) -> Any:
+    """A line for each run of a grid."""
+    metric = runs[0].delta.task.metric
+    rows = [
+        (
+            f"{run.config.learning_rate:g}",
+            str(run.config.seed),
+            f"{run.scores.get('validation', {}).get(metric, float('nan')):.4f}",
+            str(run.best_epoch),
+            "best" if i == best else "",
+        )
+        for i, run in enumerate(runs)
+    ]
+    return table("", ("learning rate", "seed", f"validation {metric}", "epoch", ""), rows)

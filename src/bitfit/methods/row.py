@@ -1,0 +1,81 @@
+"""One row: the values of a selection laid end to end, and the way back to named tensors.
+
+Theta is the matrix of all rows, (rows, P). Knows nothing of how the values change.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from bitfit.backbone.heads import head_names
+from bitfit.methods.selection import Selection, Slot
+
+
+def carried(selection: Selection, model: PreTrainedModel) -> tuple[Slot, ...]:
+    """The selection's slots, and each part of the head that does not train: it was drawn at random, so a row needs
+    it too. Such a slot is inert."""
+    trained = {slot.name for slot in selection.slots}
+    still = [
+        Slot(name, tuple(model.get_parameter(name).shape), None, inert=True, in_head=True)
+        for name in head_names(model)
+        if name not in trained
+    ]
+    return (*selection.slots, *still)
+
+
+class RowMap:
+    """Between theta and the tensors that a task model runs with."""
+
+    def __init__(self, slots: Sequence[Slot], model: nn.Module) -> None:
+        self.slots = tuple(slots)
+        self.sizes = [slot.size for slot in self.slots]
+        own = dict(model.named_parameters())
+        # For a slot that is a part of its parameter: the rest, which stays the backbone's.
+        self.rest = {slot.name: own[slot.name].detach() for slot in self.slots if slot.index is not None}
+        self.start = _laid_out([own[slot.name].detach() for slot in self.slots], self.slots)
+        self.index = {id(slot): torch.from_numpy(slot.index) for slot in self.slots if slot.index is not None}
+
+    @property
+    def size(self) -> int:
+        """P: numbers in a row."""
+        return sum(self.sizes)
+
+    def starting_row(self, head: Mapping[str, Tensor]) -> Tensor:
+        """A row before training: the backbone's values, and this head's."""
+        row = self.start.clone()
+        for slot, part in zip(self.slots, row.split(self.sizes), strict=True):
+            if slot.name in head:
+                part.copy_(_laid_out([head[slot.name]], [slot]))
+        return row
+
+    def decays(self) -> Tensor:
+        """1 for each number that weight decay applies to, else 0; (P,)."""
+        return torch.cat([torch.full((slot.size,), float(slot.decays and not slot.inert)) for slot in self.slots])
+
+    def tensors(self, theta: Tensor) -> dict[str, Tensor]:
+        """Each trained parameter by name: with a leading row dimension where there are several rows."""
+        found: dict[str, Tensor] = {}
+        for slot, part in zip(self.slots, theta.split(self.sizes, dim=1), strict=True):
+            values = part.detach() if slot.inert else part
+            if slot.index is not None:
+                values = self._filled(slot, values, found.get(slot.name))
+            many = theta.shape[0] > 1
+            found[slot.name] = values.reshape(theta.shape[0], *slot.shape) if many else values.reshape(slot.shape)
+        return found
+
+    def _filled(self, slot: Slot, values: Tensor, before: Tensor | None) -> Tensor:
+        """The whole parameter around a part of it."""
+        rows = values.shape[0]
+        whole = self.rest[slot.name].reshape(1, -1).expand(rows, -1) if before is None else before.reshape(rows, -1)
+        return whole.scatter(1, self.index[id(slot)].expand(rows, -1), values)
+
+
+def _laid_out(tensors: Sequence[Tensor], slots: Sequence[Slot]) -> Tensor:
+    """The slots' values of these parameters, end to end, fp32."""
+    parts = []
+    for tensor, slot in zip(tensors, slots, strict=True):
+        flat = tensor.reshape(-1).float()
+        parts.append(flat if slot.index is None else flat[torch.from_numpy(slot.index)])
+    return torch.cat(parts) if parts else torch.zeros(0)

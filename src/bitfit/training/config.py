@@ -1,0 +1,58 @@
+"""The settings of a run, checked; knows nothing of data or models."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from bitfit.backbone.precision import Precision
+from bitfit.errors import RequestError
+
+# Learning rates where none is given: the best of the published grids for each family of methods, on most tasks.
+LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "houlsby": 5e-4, "diff-pruning": 5e-5}
+BIAS_LEARNING_RATE = 1e-3  # bias training wants 10 to 30 times the rate of full fine-tuning
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one row is trained."""
+
+    learning_rate: float | None = None  # None: what suits the method
+    batch_size: int = 16
+    epochs: int = 3
+    seed: int = 0  # decides the head's start, the order of the data and the dropout draws
+    schedule: Literal["linear", "constant"] = "linear"  # after warm-up: down to zero, or level
+    warmup: float = 0.1  # share of all steps
+    clip: float = 1.0  # largest gradient norm; 0: no clipping
+    weight_decay: float = 0.01  # never on biases and norms
+    patience: int | None = None  # stop after this many epochs without a better score
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, all of it at once."""
+        wrong = [
+            f"{name} must be {rule}, found {getattr(self, name)!r}"
+            for name, rule, right in (
+                ("learning_rate", "above 0", self.learning_rate is None or 0 < self.learning_rate < 10),
+                ("batch_size", "at least 1", self.batch_size >= 1),
+                ("epochs", "at least 1", self.epochs >= 1),
+                ("seed", "at least 0", self.seed >= 0),
+                ("schedule", "'linear' or 'constant'", self.schedule in ("linear", "constant")),
+                ("warmup", "from 0 up to, not including, 1", 0 <= self.warmup < 1),
+                ("clip", "0 or more", self.clip >= 0),
+                ("weight_decay", "0 or more", self.weight_decay >= 0),
+                ("patience", "at least 1", self.patience is None or self.patience >= 1),
+            )
+            if not right
+        ]
+        if wrong:
+            raise RequestError("; ".join(wrong) + ".")
+
+    def settled(self, method: str) -> "TrainConfig":
+        """The same with a learning rate: the one given, or the method's own."""
+        if self.learning_rate is not None:
+            return self
+        family = method.partition("[")[0].partition("@")[0]
+        return replace(self, learning_rate=LEARNING_RATES.get(family, BIAS_LEARNING_RATE))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)

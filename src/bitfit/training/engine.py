@@ -1,0 +1,265 @@
+"""The only training loop: rows of one matrix over one frozen backbone, each with its own data and settings.
+
+`Training.run` is the loop and `Training.step` the step; read those two first. Knows nothing of files, commands or
+what the rows stand for.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitfit.backbone.draws import Draws
+from bitfit.backbone.packed import RowModel
+from bitfit.data.examples import Examples, TaskData
+from bitfit.data.task import better
+from bitfit.errors import TrainingError
+from bitfit.methods.row import RowMap
+from bitfit.training import order
+from bitfit.training.config import TrainConfig
+from bitfit.training.loss import losses
+from bitfit.training.metrics import score
+from bitfit.training.optimizer import RowAdamW
+from bitfit.training.outputs import TOKENS_A_PASS, batch_of, compact, labels_of, outputs
+from bitfit.training.schedule import factor
+from bitfit.training.watch import Watcher
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be trained, on what, how."""
+
+    model: RowModel
+    rows: RowMap
+    data: TaskData
+    configs: tuple[TrainConfig, ...]  # one for each row, learning rates settled
+    start: Tensor  # (rows, P)
+
+
+@dataclass
+class Progress:
+    """How far one row is, and the best it has been. All of it goes into a checkpoint."""
+
+    config: TrainConfig
+    steps: int  # in all
+    step: int = 0
+    epoch: int = 0  # finished ones
+    best_score: float | None = None
+    best_epoch: int = 0
+    loss_sum: float = 0.0  # of this epoch's steps
+    history: list[dict[str, Any]] = field(default_factory=list)
+    ended: bool = False
+
+
+class Training:
+    """A job under way."""
+
+    def __init__(self, job: Job, watcher: Watcher) -> None:
+        self.job, self.watcher = job, watcher
+        self.train: Examples = job.data.splits["train"]
+        self.validation = job.data.splits.get("validation")
+        self.an_epoch = [order.steps_an_epoch(len(self.train), c.batch_size) for c in job.configs]
+        self.progress = [Progress(c, n * c.epochs) for c, n in zip(job.configs, self.an_epoch, strict=True)]
+        self.active = list(range(len(job.configs)))  # numbers of the rows that still train
+        self.theta = job.start.clone().requires_grad_()
+        self.optimizer = RowAdamW(self.theta.data, job.rows.decays())
+        self.draws = Draws([[c.seed, order.DROPOUT] for c in job.configs])
+        self.best = job.start.clone()
+        self.chosen = [self._nothing_chosen() for _ in job.configs]
+        self.budget = TOKENS_A_PASS
+        self.tokens = 0  # real ones, read in training
+        self.seconds = 0.0  # in steps, without evaluation
+        self.stopped = False  # by the user
+
+    def run(self) -> None:
+        """Train every row to its end. Ctrl-C ends it early with what was best so far."""
+        self.watcher.started(max(p.steps for p in self.progress), len(self.progress))
+        try:
+            while self.active:
+                self.step()
+                self.finish_epochs()
+        except KeyboardInterrupt:
+            self.stopped = True
+            self._keep_unscored()
+
+    def step(self) -> None:
+        """One optimizer step of every active row."""
+        start = time.perf_counter()
+        losses_now = self._gradients()
+        self._refuse_infinite(losses_now)
+        states = [self.progress[row] for row in self.active]
+        self.optimizer.step(
+            _taken(self.theta),
+            [_rate(state) * factor(state.config, state.step, state.steps) for state in states],
+            [state.config.clip for state in states],
+            [state.config.weight_decay for state in states],
+        )
+        for state, loss in zip(states, losses_now, strict=True):
+            state.step += 1
+            state.loss_sum += loss
+        self.seconds += time.perf_counter() - start
+        self.watcher.stepped(max(s.step for s in states), math.fsum(losses_now) / len(states), self.tokens)
+
+    def finish_epochs(self) -> None:
+        """Score the rows that have just seen all their data; rows at their end leave the batch."""
+        done = [row for row in self.active if self.progress[row].step % self.an_epoch[row] == 0]
+        if not done:
+            return
+        for row, scores in zip(done, self._validate(done), strict=True):
+            self._record(row, scores)
+        self._leave([row for row in done if self.progress[row].ended])
+
+    def _gradients(self) -> list[float]:
+        """Fill theta's gradient; returns each active row's loss."""
+        batches = [self._examples_now(row) for row in self.active]
+        chunks = [order.cut(i, own, self.train.lengths, self.budget) for i, own in enumerate(batches)]
+        counts = [self._count(own) for own in batches]
+        self.job.model.train()
+        self.job.model.flow.draws = self.draws
+        sums = [0.0] * len(self.active)
+        for shared in order.together(chunks, self.train.lengths, self.budget):
+            for i, part in zip((c.row for c in shared), self._pass(shared, counts), strict=True):
+                sums[i] += part
+        return sums
+
+    def _pass(self, shared: list[order.Chunk], counts: list[float]) -> list[float]:
+        """Forward and backward through some chunks; returns each one's share of its row's mean loss."""
+        here = [chunk.row for chunk in shared]
+        which = np.concatenate([chunk.examples for chunk in shared])
+        batch = batch_of(self.train, which, tuple(len(chunk.examples) for chunk in shared))
+        kind = self.job.data.task.kind
+        labels = labels_of(self.train, which, per_token=kind == "tags")
+        with self.draws.only(here):
+            answers = self.job.model.answers(batch, self._tensors(here))
+            loss = losses(kind, answers, labels, batch.layout)
+            shares = loss.sums / torch.tensor([counts[i] for i in here])
+            shares.sum().backward()
+        self._note_choices(shared, answers, batch.layout.bounds(len(answers)))
+        self.tokens += len(batch.ids)
+        return [float(x) for x in shares.detach()]
+
+    def _tensors(self, here: list[int]) -> dict[str, Tensor]:
+        """The parameters that these active rows run with."""
+        theta = self.theta if len(here) == len(self.active) else self.theta[here]
+        return self.job.rows.tensors(theta)
+
+    def _examples_now(self, row: int) -> NDArray[np.int64]:
+        """The row's next batch."""
+        state = self.progress[row]
+        epoch, step = divmod(state.step, self.an_epoch[row])
+        size = state.config.batch_size
+        return order.shuffled(state.config.seed, epoch, len(self.train))[step * size : (step + 1) * size]
+
+    def _count(self, examples: NDArray[np.int64]) -> float:
+        """What a batch's loss is divided by: examples, or labelled words."""
+        if self.job.data.task.kind != "tags":
+            return float(len(examples))
+        return max(1.0, float((labels_of(self.train, examples, per_token=True) >= 0).sum()))
+
+    def _validate(self, rows: list[int]) -> list[dict[str, float]]:
+        """Validation scores of these rows' values of now."""
+        if self.validation is None:
+            return [{} for _ in rows]
+        places = [self.active.index(row) for row in rows]
+        with torch.no_grad():
+            values = self._tensors(places)
+        found = outputs(self.job.model, values, self.validation, len(rows), self.budget)
+        return [{"loss": own.loss or 0.0, **score(self.job.data.task, self.validation, own.values)} for own in found]
+
+    def _record(self, row: int, scores: dict[str, float]) -> None:
+        """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""
+        state, task = self.progress[row], self.job.data.task
+        state.epoch += 1
+        train = {"loss": state.loss_sum / self.an_epoch[row], **self._train_scores(row)}
+        state.loss_sum = 0.0
+        state.history.append({"epoch": state.epoch, "step": state.step, "train": train, "validation": scores})
+        now = scores.get(task.metric)
+        if now is None or state.best_score is None or better(task.metric, now, state.best_score):
+            state.best_score, state.best_epoch = now, state.epoch
+            self.best[row] = self.theta.detach()[self.active.index(row)]
+        patience = state.config.patience
+        waited = state.epoch - state.best_epoch
+        state.ended = state.step >= state.steps or (patience is not None and waited >= patience)
+        self.watcher.evaluated(row, state.epoch, scores)
+
+    def _leave(self, ended: list[int]) -> None:
+        """Take rows out of the matrix."""
+        if not ended:
+            return
+        stay = [i for i, row in enumerate(self.active) if row not in ended]
+        self.active = [self.active[i] for i in stay]
+        if stay:
+            self.theta = self.theta.detach()[stay].clone().requires_grad_()
+            self.optimizer.select(self.theta.data, stay)
+            self.draws.select(stay)
+
+    def _keep_unscored(self) -> None:
+        """Stopped before a row's first epoch was scored: its values of now are the best there are."""
+        for place, row in enumerate(self.active):
+            if self.progress[row].epoch == 0:
+                self.best[row] = self.theta.detach()[place]
+
+    def _refuse_infinite(self, losses_now: Sequence[float]) -> None:
+        """A loss that is not finite ends the run, with the step and the learning rate named."""
+        for row, loss in zip(self.active, losses_now, strict=True):
+            if not math.isfinite(loss):
+                state = self.progress[row]
+                now = _rate(state) * factor(state.config, state.step, state.steps)
+                raise TrainingError(
+                    f"The loss became {loss} at step {state.step + 1} of {state.steps} with learning rate "
+                    f"{_rate(state):g} ({now:g} at that step), seed {state.config.seed}. Expected a finite number. "
+                    f"Try a learning rate of {_rate(state) / 3:.1g} or a longer warm-up."
+                )
+
+    def _nothing_chosen(self) -> NDArray[Any] | None:
+        """Room for one row's choices over the training data of an epoch; none for spans, which need much."""
+        if self.job.data.task.kind == "span":
+            return None
+        if self.job.data.task.kind == "tags":
+            return np.zeros(int(self.train.offsets[-1]), np.int16)
+        return np.zeros(len(self.train), np.float32 if self.job.data.task.kind == "number" else np.int16)
+
+    def _note_choices(self, shared: list[order.Chunk], answers: Tensor, bounds: tuple[int, ...]) -> None:
+        """Remember what the rows answered to their training examples."""
+        kind = self.job.data.task.kind
+        if kind == "span":
+            return
+        values = compact(kind, answers)
+        for chunk, start, stop in zip(shared, bounds, bounds[1:], strict=False):
+            chosen = self.chosen[self.active[chunk.row]]
+            assert chosen is not None
+            places = chunk.examples if kind != "tags" else _token_places(self.train, chunk.examples)
+            chosen[places] = values[start:stop]
+
+    def _train_scores(self, row: int) -> dict[str, float]:
+        """The row's scores over the epoch, as it answered while it trained (dropout on)."""
+        chosen, task = self.chosen[row], self.job.data.task
+        if chosen is None:
+            return {}
+        if task.kind == "class":
+            chosen = np.eye(len(task.labels), dtype=np.float32)[chosen]
+        return score(task, self.train, chosen)
+
+
+def _token_places(examples: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the tokens of these examples stand in their split."""
+    return np.concatenate([np.arange(examples.offsets[i], examples.offsets[i + 1]) for i in which])
+
+
+def _taken(theta: Tensor) -> Tensor:
+    """Theta's gradient, which the optimizer may change; theta is left without one."""
+    grad, theta.grad = theta.grad, None
+    assert grad is not None
+    return grad
+
+
+def _rate(state: Progress) -> float:
+    """The row's learning rate before its schedule."""
+    assert state.config.learning_rate is not None
+    return state.config.learning_rate

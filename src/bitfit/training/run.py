@@ -1,0 +1,57 @@
+"""What training did: history, scores, settings, environment, and the delta that came of it."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from bitfit.delta.delta import Delta
+from bitfit.training.config import TrainConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One trained row."""
+
+    delta: Delta
+    config: TrainConfig
+    history: tuple[Mapping[str, Any], ...]  # for each epoch: epoch, step, train and validation loss and scores
+    scores: Mapping[str, Mapping[str, float]]  # split -> metric -> 0..1, of the best epoch
+    best_epoch: int  # counted from 1; 0 where no epoch was finished
+    trainable: int
+    parameters: int
+    seconds: float  # of training steps; for rows trained together, of all of them
+    tokens_per_second: float  # real tokens
+    stopped: bool = False  # by the user, before its end
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as plain values, without the delta's tensors."""
+        return {
+            "task": self.delta.task.name,
+            "method": self.delta.method,
+            "head": self.delta.head_mode,
+            "backbone": self.delta.backbone,
+            "trainable": self.trainable,
+            "parameters": self.parameters,
+            "scores": {split: dict(scores) for split, scores in self.scores.items()},
+            "best_epoch": self.best_epoch,
+            "history": [dict(epoch) for epoch in self.history],
+            "settings": self.config.to_json(),
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "stopped": self.stopped,
+            "environment": environment(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what is computed."""
+    return {name: version(name) for name in ("bitfit", "torch", "transformers")}
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on beside its settings."""
+    return {**versions(), "python": platform.python_version(), "threads": torch.get_num_threads()}

@@ -1,0 +1,19 @@
+"""What a run tells whoever watches it; the training code prints and logs nothing itself."""
+
+from collections.abc import Mapping
+
+
+class Watcher:
+    """Hears of a run's progress. This one ignores it all: override what is of interest."""
+
+    def started(self, steps: int, rows: int) -> None:
+        """Before the first step of `steps`."""
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        """After each step; `tokens` real ones were read in it, `loss` is the mean over rows."""
+
+    def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
+        """A row's validation scores after an epoch, counted from 1."""
+
+    def said(self, text: str) -> None:
+        """Something the user should know."""
