@@ -14,7 +14,7 @@ from bitfit.errors import BitfitError, RequestError, nearest
 
 # Command -> (the module whose attribute `command` it is, its line in the help).
 COMMANDS = {
-    "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, merge."),
+    "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, sum, merge."),
 }
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT

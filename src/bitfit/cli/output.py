@@ -3,11 +3,9 @@
 With --json exactly one JSON document goes to standard output, and nothing else does.
 """
 
-import functools
 import json
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
@@ -33,14 +31,14 @@ def out() -> "Console":
     """Standard output, for tables and results that a person reads."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(file=sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def log() -> "Console":
     """Standard error, for progress, notes and warnings."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return Console(file=sys.stderr, markup=False, emoji=False, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def write_json(document: Any) -> None:
@@ -56,18 +54,7 @@ def result(as_json: bool, document: Any, show: Callable[["Console"], None]) -> N
         show(out())
 
 
-def quiet_stdout(work: Callable[P, T]) -> Callable[P, T]:
-    """While `work` runs, whatever a library prints goes to standard error."""
-
-    @functools.wraps(work)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        with redirect_stdout(sys.stderr):
-            return work(*args, **kwargs)
-
-    return wrapped
-
-
-def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     """A plain table: the first column is text, figures follow on the right."""
     from rich import box
     from rich.table import Table

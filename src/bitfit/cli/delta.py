@@ -1,0 +1,249 @@
+"""The commands that look into delta files, compare, combine and merge them; knows no arithmetic."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitfit.cli.output import json_option, log, result, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bitfit.backbone.load import Backbone
+    from bitfit.delta.arithmetic import Comparison
+    from bitfit.delta.changes import Change
+    from bitfit.delta.delta import Delta
+
+MOST_SHOWN = 20  # lines of a list on a terminal; --json has them all
+
+model_option = click.option(
+    "--model", "model_name", metavar="MODEL", help="The backbone: a name or a folder. Default: the file's."
+)
+out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Where to write.")
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.group()
+def command() -> None:
+    """Look into delta files, compare, combine and merge them."""
+
+
+@command.command()
+@file_argument
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """What a file says of itself: backbone, method, task, scores, settings."""
+    delta = _load(file)
+    result(as_json, describe(file, delta), lambda console: _draw_delta(console, file, delta))
+
+
+@command.command()
+@file_argument
+@click.option("--model", "model_name", required=True, metavar="MODEL", help="The backbone: a name or a folder.")
+@json_option
+def verify(file: Path, model_name: str, as_json: bool) -> None:
+    """Whether a file fits a model: applied and reverted once, and compared to the bit."""
+    delta = _load(file)
+    delta.verify(_backbone(model_name))
+    document = {"file": str(file), "model": model_name, "fingerprint": delta.fingerprint, "fits": True}
+    result(
+        as_json,
+        document,
+        lambda console: console.print(
+            f"{file} fits {model_name}: {delta.size:,} values applied and reverted, to the bit."
+        ),
+    )
+
+
+@command.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@json_option
+def diff(first: Path, second: Path, as_json: bool) -> None:
+    """What differs between two files, and how far their values are apart."""
+    from bitfit.delta.arithmetic import compare
+
+    comparison = compare(_load(first), _load(second))
+    result(as_json, comparison.to_json(), lambda console: _draw_comparison(console, comparison))
+
+
+@command.command()
+@file_argument
+@model_option
+@json_option
+def changes(file: Path, model_name: str | None, as_json: bool) -> None:
+    """How far each term moved in each layer: the mean absolute change, as a heat map."""
+    from bitfit.delta.changes import changes as changes_of
+
+    delta = _load(file)
+    found = changes_of(delta, _backbone(model_name or delta.backbone))
+    document = {
+        "delta": str(file),
+        "model": model_name or delta.backbone,
+        "changes": [change.to_json() for change in found],
+    }
+    result(as_json, document, lambda console: _draw_changes(console, found))
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option
+@json_option
+def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """The mean of several deltas of one kind of task, as a new file."""
+    from bitfit.delta.arithmetic import average as average_of
+
+    _save(average_of([_load(file) for file in files]), out, as_json)
+
+
+@command.command("sum")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@model_option
+@out_option
+@json_option
+def add(files: tuple[Path, ...], model_name: str | None, out: Path, as_json: bool) -> None:
+    """The backbone plus every delta's change of it, as a new file; heads are averaged."""
+    from bitfit.delta.arithmetic import add as add_up
+
+    deltas = [_load(file) for file in files]
+    _save(add_up(deltas, _backbone(model_name or deltas[0].backbone)), out, as_json)
+
+
+@command.command()
+@file_argument
+@model_option
+@out_option
+@json_option
+def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
+    """An ordinary transformers checkpoint that loads without bitfit and predicts the same."""
+    from bitfit.delta.merge import merge as merge_into
+
+    delta = _load(file)
+    folder = merge_into(delta, _backbone(model_name or delta.backbone), out)
+    document = {
+        "delta": str(file),
+        "folder": str(folder),
+        "files": sorted(path.name for path in folder.iterdir()),
+    }
+    result(as_json, document, lambda console: console.print(f"{folder}: an ordinary transformers checkpoint."))
+
+
+def describe(file: Path, delta: "Delta") -> dict[str, Any]:
+    """A delta file as JSON values: all but the arrays."""
+    return {
+        "file": str(file),
+        "bytes": file.stat().st_size,
+        "backbone": {"name": delta.backbone, "fingerprint": delta.fingerprint},
+        "method": delta.method,
+        "head": delta.head_mode,
+        "values": delta.size,
+        "slots": [
+            {
+                "name": slot.name,
+                "key": slot.key,
+                "shape": list(slot.shape),
+                "size": slot.size,
+                "inert": slot.inert,
+                "in_head": slot.in_head,
+            }
+            for slot in delta.slots
+        ],
+        "task": delta.task.to_json(),
+        "scores": delta.scores,
+        "settings": delta.settings,
+        "versions": delta.versions,
+    }
+
+
+def _load(file: Path) -> "Delta":
+    from bitfit.delta.delta import Delta
+
+    return Delta.load(file)
+
+
+def _backbone(name: str) -> "Backbone":
+    from bitfit.backbone.load import load
+
+    return load(name)
+
+
+def _save(delta: "Delta", out: Path, as_json: bool) -> None:
+    delta.save(out)
+    result(as_json, describe(out, delta), lambda console: console.print(f"{out}: {delta!r}"))
+
+
+# ---------------------------------------------------------------------- for a person
+
+
+def _plain(value: Any) -> str:
+    """A file's word on a terminal: what could move the cursor or colour the screen is spelt out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
+
+
+def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
+    task = delta.task
+    labels = f", labels {', '.join(task.labels[:MOST_SHOWN])}" if task.labels else ""
+    lines = {
+        "file": f"{file}, {file.stat().st_size:,} bytes",
+        "backbone": delta.backbone,
+        "fingerprint": delta.fingerprint,
+        "method": f"{delta.method}, head {delta.head_mode}",
+        "values": f"{delta.size:,} in {len(delta.slots)} slots",
+        "task": f"{task.name}: {', '.join(task.texts)} -> {task.label} ({task.kind}{labels})",
+        "longest text": f"{task.max_length} pieces",
+        **{f"score on {split}": _scores(scores) for split, scores in delta.scores.items()},
+        **delta.settings,
+        **{f"{package} version": version for package, version in delta.versions.items()},
+    }
+    for name, value in lines.items():
+        console.print(f"{_plain(name):<20} {_plain(value)}")
+
+
+def _scores(scores: Any) -> str:
+    return ", ".join(f"{metric} {100 * value:.2f} %" for metric, value in scores.items())
+
+
+def _draw_comparison(console: "Console", comparison: "Comparison") -> None:
+    if comparison.identical:
+        console.print("The two hold the same task and the same values.")
+        return
+    fields = [[_plain(name), *map(_plain, pair)] for name, pair in comparison.fields.items()]
+    if fields:
+        console.print(table("What they say", ["field", "first", "second"], fields))
+    ordered = sorted(comparison.slots, key=lambda slot: -slot.mean)
+    rows = [[slot.key, f"{slot.size:,}", f"{slot.mean:.3g}", f"{slot.largest:.3g}"] for slot in ordered]
+    title = "Mean absolute difference of the values, largest first"
+    console.print(table(title, ["slot", "size", "mean", "largest"], rows[:MOST_SHOWN]))
+    if len(rows) > MOST_SHOWN:
+        log().print(f"{len(rows) - MOST_SHOWN} more slots: --json lists them all.")
+    for which, keys in (("first", comparison.only_first), ("second", comparison.only_second)):
+        if keys:
+            console.print(f"Only in the {which}, or of another shape there: {', '.join(keys[:MOST_SHOWN])}")
+
+
+def _draw_changes(console: "Console", found: tuple["Change", ...]) -> None:
+    """Terms down, layers across; the darker the cell, the further the term moved."""
+    inside = [change for change in found if change.layer is not None]
+    layers = sorted({change.layer for change in inside if change.layer is not None})
+    cells = {(change.symbol or change.role, change.layer): change.change for change in inside}
+    most = max(cells.values(), default=0.0) or 1.0
+    names = list(dict.fromkeys(name for name, _ in cells))
+    rows = [[name, *(_heat(cells.get((name, layer)), most) for layer in layers)] for name in names]
+    if rows:
+        console.print(table("Mean absolute change", ["term", *map(str, layers)], rows))
+    outside = [change for change in found if change.layer is None]
+    for change in outside[:MOST_SHOWN]:
+        console.print(f"{change.name}: {change.change:.3g}")
+    if len(outside) > MOST_SHOWN:
+        log().print(f"{len(outside) - MOST_SHOWN} more parameters: --json lists them all.")
+
+
+def _heat(value: float | None, most: float) -> Any:
+    from rich.text import Text
+
+    if value is None:
+        return Text("")
+    shade = 255 - round(23 * value / most)  # the terminal's 24 greys run from 232 (dark) to 255 (light)
+    ink = "black" if shade > 243 else "white"
+    return Text(f"{value:.2g}", style=f"{ink} on color({shade})")

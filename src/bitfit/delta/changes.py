@@ -1,0 +1,73 @@
+"""How far training moved each term in each layer, the paper's figure 1; knows nothing of drawing.
+
+A term's change is (1/dim) * L1 distance from start to end: the mean absolute change of an element.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfit.backbone.anatomy import Term, terms
+from bitfit.backbone.load import Backbone
+from bitfit.delta.delta import Delta, read_values
+from bitfit.methods.selection import Slot
+
+WEIGHT_ROLE = "weight"  # of a changed parameter that is no bias vector
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far one term moved."""
+
+    symbol: str | None
+    role: str
+    layer: int | None
+    name: str
+    size: int  # elements of it that the delta holds
+    change: float  # mean absolute difference from the backbone
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as JSON values."""
+        return asdict(self)
+
+
+def changes(delta: Delta, backbone: Backbone) -> tuple[Change, ...]:
+    """The change of every term that the delta holds, in the model's order.
+
+    Heads are left out: they have no start that the file knows.
+    """
+    delta.check(backbone)
+    model = backbone.task_model(delta.task.head)
+    slots = [slot for slot in delta.slots if not slot.in_head]
+    starts = read_values(slots, model)
+    by_name: dict[str, list[Term]] = {}
+    for term in terms(model):
+        by_name.setdefault(term.name, []).append(term)
+    return tuple(
+        change
+        for slot in slots
+        for change in _of_slot(
+            slot,
+            np.abs(delta.values[slot.key] - starts[slot.key].astype(np.float64)),
+            by_name.get(slot.name, []),
+        )
+    )
+
+
+def _of_slot(slot: Slot, moved: NDArray[np.float64], inside: list[Term]) -> Iterator[Change]:
+    """One change for each term that the slot touches; the whole slot where it is no bias vector."""
+    if not inside:
+        yield Change(None, WEIGHT_ROLE, None, slot.name, moved.size, _mean(moved))
+    elements = np.arange(moved.size) if slot.index is None else slot.index
+    flat = moved.reshape(-1)
+    for term in inside:
+        part = flat if term.index is None else flat[np.isin(elements, term.index)]
+        if part.size:
+            yield Change(term.symbol, term.role, term.layer, term.name, part.size, _mean(part))
+
+
+def _mean(moved: NDArray[np.float64]) -> float:
+    return float(moved.mean()) if moved.size else 0.0

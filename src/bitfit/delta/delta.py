@@ -1,0 +1,321 @@
+"""What a run changed, with everything needed to use it: apply, revert, save, load; knows nothing of training.
+
+The values are the trained parameters themselves, not differences: applying gives exactly what was trained.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import EllipsisType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from bitfit.backbone.load import Backbone
+from bitfit.data.task import Task
+from bitfit.delta import storage
+from bitfit.delta.document import Document, Place, SlotLine
+from bitfit.errors import DeltaError
+from bitfit.methods.slots import HeadMode, Slot
+
+Values = Mapping[str, NDArray[np.float32]]
+# Where a slot's elements stand in its parameter: all of them, or one coordinate vector for each axis.
+Where = EllipsisType | tuple[Tensor, ...]
+
+_INDEX = "::index"  # ends the name of the tensor that holds a slot's indices
+_INT32_MOST = 2**31
+
+
+class Reverter:
+    """The bytes that applying replaced; puts them back once, at the end of a `with` block or when told."""
+
+    def __init__(self, saved: list[tuple[nn.Parameter, Where, Tensor]]) -> None:
+        self._saved = saved
+
+    def revert(self) -> None:
+        """Puts every replaced value back, to the bit. A second call does nothing."""
+        with torch.no_grad():
+            for parameter, where, value in self._saved:
+                parameter[where] = value
+        self._saved = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.revert()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Delta:
+    """One trained task over one backbone. Its arrays are checked when it is made, whoever makes it."""
+
+    backbone: str  # its name
+    fingerprint: str  # "sha256:..." over all its weights
+    method: str
+    head_mode: HeadMode
+    slots: tuple[Slot, ...]  # the Selection, in the model's parameter order
+    values: Values  # by slot key: a whole parameter in its shape, or the slot's elements as a vector
+    task: Task
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # split -> metric -> 0..1
+    settings: Mapping[str, Any] = field(default_factory=dict)  # JSON values
+    versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
+
+    def __post_init__(self) -> None:
+        _check_slots(self.slots)
+        _check_values(self.slots, self.values)
+
+    def __repr__(self) -> str:
+        return (
+            f"Delta({self.method!r} on {self.backbone!r} for {self.task.name!r}: "
+            f"{self.size:,} values in {len(self.slots)} slots)"
+        )
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return sum(value.size for value in self.values.values())
+
+    # ------------------------------------------------------------------ use
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuses a backbone that is not the one this was trained on."""
+        if backbone.fingerprint != self.fingerprint:
+            raise DeltaError(
+                f"The delta was trained on '{self.backbone}' ({self.fingerprint}); the model given is "
+                f"'{backbone.name}' ({backbone.fingerprint or 'without weights'}). "
+                f"Give the model it was trained on: --model {self.backbone}."
+            )
+
+    @contextmanager
+    def applied(self, backbone: Backbone) -> Iterator[PreTrainedModel]:
+        """The trained task model while the block runs; afterwards the backbone is as it was, to the bit."""
+        self.check(backbone)
+        model = backbone.task_model(self.task.head).eval()
+        with self.apply(model):
+            yield model
+
+    def apply(self, model: nn.Module) -> Reverter:
+        """Writes the values into a task model's own parameters, all or none; the answer takes them back."""
+        places = _places(self.slots, model)
+        reverter = Reverter([(parameter, at, parameter.detach()[at].clone()) for parameter, at in places])
+        try:
+            with torch.no_grad():
+                for slot, (parameter, where) in zip(self.slots, places, strict=True):
+                    parameter[where] = torch.tensor(self.values[slot.key], device=parameter.device)
+        except BaseException:
+            reverter.revert()
+            raise
+        return reverter
+
+    def verify(self, backbone: Backbone) -> None:
+        """Tries it on a backbone: applying gives its values and reverting gives the backbone, to the bit."""
+        self.check(backbone)
+        model = backbone.task_model(self.task.head).eval()
+        places = _places(self.slots, model)
+        before = [parameter.detach()[where].clone() for parameter, where in places]
+        with self.apply(model):
+            for slot, (parameter, where) in zip(self.slots, places, strict=True):
+                expected = torch.tensor(self.values[slot.key])
+                _require_same(parameter.detach()[where].cpu(), expected, slot.name, "applied")
+        for slot, (parameter, where), old in zip(self.slots, places, before, strict=True):
+            _require_same(parameter.detach()[where], old, slot.name, "reverted")
+
+    # ------------------------------------------------------------------ file
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes: equal deltas give equal bytes."""
+        tensors: dict[str, NDArray[Any]] = dict(self.values)
+        for slot in self.slots:
+            if slot.index is not None and _range_of(slot.index) is None:
+                small = slot.size == 0 or int(slot.index[-1]) < _INT32_MOST
+                tensors[slot.key + _INDEX] = slot.index.astype(np.int32 if small else np.int64)
+        return storage.pack(storage.Contents(self._document().to_text(), tensors))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Delta":
+        """The delta that a file's bytes hold, or a DeltaError that says what is wrong with them."""
+        return cls._from_contents(storage.unpack(data))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file, whole or not at all."""
+        storage.write_whole(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Delta":
+        """The delta in a file, or a DeltaError that names the file and what is wrong with it."""
+        try:
+            return cls._from_contents(storage.read(Path(path)))
+        except DeltaError as error:
+            raise DeltaError(f"{path} is refused. {error}") from error
+
+    def _document(self) -> Document:
+        return Document(
+            self.backbone,
+            self.fingerprint,
+            self.method,
+            self.head_mode,
+            tuple(map(_line_of, self.slots)),
+            self.task,
+            self.scores,
+            self.settings,
+            self.versions,
+        )
+
+    @classmethod
+    def _from_contents(cls, contents: storage.Contents) -> "Delta":
+        document = Document.from_text(contents.document)
+        tensors = dict(contents.tensors)
+        slots = tuple(_slot_of(line, tensors) for line in document.slots)
+        return cls(
+            document.backbone,
+            document.fingerprint,
+            document.method,
+            document.head_mode,
+            slots,
+            _values_of(slots, tensors),
+            document.task,
+            document.scores,
+            document.settings,
+            document.versions,
+        )
+
+
+def read_values(slots: Sequence[Slot], model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Copies of what a model holds now at each slot, by key: what a delta of it would hold."""
+    places = _places(slots, model)
+    return {
+        slot.key: parameter.detach()[where].cpu().numpy().copy()
+        for slot, (parameter, where) in zip(slots, places, strict=True)
+    }
+
+
+# ---------------------------------------------------------------------- slots and their lines
+
+
+def _range_of(index: NDArray[np.int64]) -> tuple[int, int] | None:
+    """The range that sorted indices fill without gaps, as the parts of a fused parameter do."""
+    if not len(index) or int(index[-1]) - int(index[0]) + 1 != len(index):
+        return None
+    return int(index[0]), int(index[-1]) + 1
+
+
+def _line_of(slot: Slot) -> SlotLine:
+    if slot.index is None:
+        return SlotLine(slot.name, slot.part, inert=slot.inert, in_head=slot.in_head)
+    span = _range_of(slot.index)
+    place: Place = "indices" if span is None else "range"
+    return SlotLine(slot.name, slot.part, place, slot.shape, span or (0, 0), slot.inert, slot.in_head)
+
+
+def _slot_of(line: SlotLine, tensors: dict[str, NDArray[Any]]) -> Slot:
+    """The slot that a line speaks of. Takes the tensor of its indices, if it has one, out of `tensors`."""
+    value = tensors.get(line.key)
+    if value is None:
+        raise DeltaError(f"The document speaks of {line.key!r}; the file has no such tensor.")
+    if line.place == "all":
+        return Slot(line.name, value.shape, None, line.inert, line.in_head, line.part)
+    index = _indices_of(line, value.size, tensors)
+    return Slot(line.name, line.shape, index, line.inert, line.in_head, line.part)
+
+
+def _indices_of(line: SlotLine, size: int, tensors: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+    if line.place == "range":
+        if line.span[1] - line.span[0] != size:  # before a range of any length is written out
+            raise DeltaError(f"Slot {line.key!r} has {size:,} values for the range {line.span}.")
+        return np.arange(*line.span, dtype=np.int64)
+    index = tensors.pop(line.key + _INDEX, None)
+    if index is None or index.dtype not in (np.int32, np.int64) or index.ndim != 1:
+        raise DeltaError(f"Slot {line.key!r} needs its indices: a vector of whole numbers.")
+    return index.astype(np.int64)
+
+
+def _values_of(slots: tuple[Slot, ...], tensors: Mapping[str, NDArray[Any]]) -> Values:
+    strangers = sorted(set(tensors) - {slot.key for slot in slots})
+    if strangers:
+        raise DeltaError(f"The file holds tensors that its document does not speak of: {strangers[:3]}.")
+    return {slot.key: tensors[slot.key] for slot in slots}
+
+
+# ---------------------------------------------------------------------- checks
+
+
+def _check_slots(slots: tuple[Slot, ...]) -> None:
+    """Slots are sorted, inside their parameter, and never over one another."""
+    if len({slot.key for slot in slots}) != len(slots):
+        raise DeltaError("Two slots have the same key.")
+    parts: dict[str, list[Slot]] = {}
+    for slot in slots:
+        _check_index(slot)
+        parts.setdefault(slot.name, []).append(slot)
+    for name, group in parts.items():
+        if len(group) == 1:
+            continue
+        if any(slot.index is None for slot in group) or len({slot.shape for slot in group}) != 1:
+            raise DeltaError(f"Two slots change the same parameter {name!r}.")
+        every = np.concatenate([slot.index for slot in group if slot.index is not None])
+        if len(np.unique(every)) != len(every):
+            raise DeltaError(f"Two slots change the same elements of {name!r}.")
+
+
+def _check_index(slot: Slot) -> None:
+    if slot.index is None or not len(slot.index):
+        return
+    inside = slot.index[0] >= 0 and int(slot.index[-1]) < math.prod(slot.shape)
+    if not inside or not bool(np.all(np.diff(slot.index) > 0)):
+        raise DeltaError(f"The indices of slot {slot.key!r} are not sorted inside a shape of {slot.shape}.")
+
+
+def _check_values(slots: tuple[Slot, ...], values: Values) -> None:
+    """Every slot has its values: float32, finite, and as many as the slot has elements."""
+    if set(values) != {slot.key for slot in slots}:
+        raise DeltaError(f"Values and slots differ: {sorted(set(values) ^ {slot.key for slot in slots})[:3]}.")
+    for slot in slots:
+        value = values[slot.key]
+        expected = slot.shape if slot.index is None else (len(slot.index),)
+        if value.shape != expected:
+            raise DeltaError(f"Slot {slot.key!r} needs values of shape {expected}; found {value.shape}.")
+        if value.dtype != np.float32:
+            raise DeltaError(f"Slot {slot.key!r} needs float32 values; found {value.dtype}.")
+        if not bool(np.isfinite(value).all()):
+            raise DeltaError(f"Slot {slot.key!r} holds values that are not finite numbers.")
+
+
+def _places(slots: Sequence[Slot], model: nn.Module) -> list[tuple[nn.Parameter, Where]]:
+    """Where each slot stands in a model; refuses a model that lacks one, before anything changes."""
+    parameters = dict(model.named_parameters())
+    return [(_fitting(slot, model, parameters), _where(slot)) for slot in slots]
+
+
+def _where(slot: Slot) -> Where:
+    if slot.index is None:
+        return ...
+    return torch.unravel_index(torch.from_numpy(slot.index), slot.shape)
+
+
+def _fitting(slot: Slot, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
+    found = parameters.get(slot.name)
+    if found is None:
+        raise DeltaError(f"The delta changes '{slot.name}', which a {type(model).__name__} does not have.")
+    if tuple(found.shape) != slot.shape:
+        raise DeltaError(f"The delta's '{slot.name}' has the shape {slot.shape}; the model's has {tuple(found.shape)}.")
+    if found.is_meta:
+        raise DeltaError("The model has no weights, only a configuration: a delta cannot be applied to it.")
+    if found.dtype != torch.float32:
+        raise DeltaError(
+            f"The model's '{slot.name}' is {found.dtype}; a delta is exact only in float32: model.float()."
+        )
+    return found
+
+
+def _require_same(found: Tensor, expected: Tensor, name: str, what: str) -> None:
+    if not torch.equal(found.view(torch.int32), expected.view(torch.int32)):
+        raise DeltaError(f"'{name}' has other bits than it should after it was {what}.")
