@@ -39,7 +39,7 @@ class Selection:
 
     def __repr__(self) -> str:
         total = sum(parameter.numel() for parameter in self.model.parameters())
-        share = f"{self.size:,} of {total:,} parameters, {self.size / total:.2%}"
+        share = f"{self.size:,} of {total:,} parameters, {self.size / total:.3%}"
         return f"Selection({self.method!r}, head={self.head!r}: {share}, in {len(self.slots)} slots)"
 
     def values(self) -> dict[str, Tensor]:
@@ -47,9 +47,7 @@ class Selection:
         found = {}
         for slot in self.slots:
             tensor = self.model.get_parameter(slot.name).detach()
-            found[slot.key] = (
-                tensor.clone() if slot.index is None else tensor.flatten()[torch.from_numpy(slot.index)]
-            )
+            found[slot.key] = tensor.clone() if slot.index is None else tensor.flatten()[torch.from_numpy(slot.index)]
         return found
 
     def freeze(self) -> None:
@@ -81,9 +79,7 @@ def select(model: nn.Module, method: str = "bitfit", head: HeadMode = "full", se
     methods that draw.
     """
     if head not in _HEAD_MODES:
-        raise RequestError(
-            f"The head trains 'full', 'bias' or 'frozen'; found '{head}'. {nearest(head, _HEAD_MODES)}"
-        )
+        raise RequestError(f"The head trains 'full', 'bias' or 'frozen'; found '{head}'. {nearest(head, _HEAD_MODES)}")
     name = MethodName.parse(method)
     slots = [*family(name)(model, name, seed), *_head_slots(model, head)]
     if not slots:

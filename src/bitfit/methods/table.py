@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import nn
 
 from bitfit.errors import RequestError, nearest
-from bitfit.methods import subsets
+from bitfit.methods import random_baselines, subsets
 from bitfit.methods.names import MethodName
 from bitfit.methods.slots import Slot
 
@@ -21,6 +21,8 @@ FAMILIES: dict[str, Family] = {
     "full": subsets.full,
     "frozen": subsets.frozen,
     "layernorm": subsets.layernorm,
+    "random-uniform": random_baselines.random_uniform,
+    "random-rows-columns": random_baselines.random_rows_columns,
 }
 
 

@@ -1,0 +1,101 @@
+"""The command that names every bias of a model and counts what each method trains; knows no architecture."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitfit.cli.output import json_option, result, table
+from bitfit.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+    from bitfit.backbone.anatomy import Term
+    from bitfit.methods.selection import HeadMode
+
+WHOLE_METHODS = ("bitfit", "frozen", "full", "layernorm")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--labels", type=click.IntRange(min=1), help="Count a text classifier's head with N labels too.")
+@click.option(
+    "--head",
+    type=click.Choice(["full", "bias", "frozen"]),
+    default="full",
+    show_default=True,
+    help="How much of the head trains.",
+)
+@json_option
+def command(model: str, labels: int | None, head: "HeadMode", as_json: bool) -> None:
+    """Every bias of MODEL by the paper's name, and how much each method trains.
+
+    MODEL is "minilm", a hub name or a folder; a folder with only config.json will do.
+    """
+    from bitfit.backbone.anatomy import terms
+    from bitfit.backbone.heads import Head
+    from bitfit.backbone.load import load
+
+    backbone = load(model, weights=False)
+    counted = backbone.model if labels is None else backbone.task_model(Head("class", labels))
+    found = terms(counted)
+    document = {
+        "model": model,
+        "parameters": sum(parameter.numel() for parameter in counted.parameters()),
+        "biases": sum(term.size for term in found),
+        "trainable": _trainable(counted, found, head),
+        "terms": [_describe(term) for term in found],
+    }
+    result(as_json, document, lambda console: _draw(console, document))
+
+
+def _trainable(model: "nn.Module", found: "Sequence[Term]", head: "HeadMode") -> dict[str, int]:
+    """Elements that each method trains, the head's among them; 0 where it would train nothing."""
+    symbols = sorted({term.symbol for term in found if term.symbol})
+    counts = {method: _count(model, method, head) for method in WHOLE_METHODS}
+    return counts | {symbol: _count(model, f"bitfit[{symbol}]", head) for symbol in symbols}
+
+
+def _count(model: "nn.Module", method: str, head: "HeadMode") -> int:
+    from bitfit.methods.selection import select
+
+    try:
+        return select(model, method, head).size
+    except RequestError:  # nothing to train: a model without biases, or a head that stays as it is
+        return 0
+
+
+def _describe(term: "Term") -> dict[str, Any]:
+    return {
+        "symbol": term.symbol,
+        "role": term.role,
+        "layer": term.layer,
+        "name": term.name,
+        "size": term.size,
+        "inert": term.inert,
+    }
+
+
+def _draw(console: "Console", document: dict[str, Any]) -> None:
+    from bitfit.backbone.anatomy import INERT
+
+    rows = [
+        (
+            term["name"],
+            (term["symbol"] or "-") + ("*" if term["inert"] else ""),
+            term["role"],
+            "-" if term["layer"] is None else str(term["layer"]),
+            f"{term['size']:,}",
+        )
+        for term in document["terms"]
+    ]
+    console.print(table(f"Biases of {document['model']}", ("parameter", "term", "role", "layer", "size"), rows))
+    if any(term["inert"] for term in document["terms"]):
+        console.print(f"* {INERT}.")
+    if not rows:
+        console.print("No biases: the method 'added-bias' puts new ones on the layers.")
+    total = document["parameters"]
+    shares = [(name, f"{count:,}", f"{count / total:.3%}") for name, count in document["trainable"].items()]
+    console.print(table(f"What trains, of {total:,} parameters", ("method", "elements", "share"), shares))
