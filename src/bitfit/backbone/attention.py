@@ -46,7 +46,7 @@ def packed_attention(
     )
     # (1, heads, tokens, size) -> (tokens, heads, size); most models made it from that, so no copy is made.
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
-    return _PackedAttention.apply(q, k, v, flow, shape)[None], None
+    return _PackedAttention.apply(q, k, v, flow, shape)[None], None  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class FastLinear(nn.Module):
         if weight.requires_grad:
             bias = None if self.bias is None else self.bias.to(x.dtype)
             return functional.linear(x, weight.to(x.dtype), bias)
-        result: Tensor = _FrozenLinear.apply(x, weight, self.bias, bounds)
+        result: Tensor = _FrozenLinear.apply(x, weight, self.bias, bounds)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -82,7 +82,7 @@ class FastNorm(nn.Module):
             return y.to(self.compute)
         entries = x.numel() // x.shape[-1]
         bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else (0, entries)
-        result: Tensor = _FrozenNorm.apply(x, self.weight, self.bias, self.eps, bounds, self.compute)
+        result: Tensor = _FrozenNorm.apply(x, self.weight, self.bias, self.eps, bounds, self.compute)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -99,7 +99,7 @@ class FastDropout(nn.Module):
         each = x.shape[-1]
         sizes = [(stop - start) * each for start, stop in pairwise(self.flow.layout.bounds(x.numel() // each))]
         keep = self.flow.keep(sizes, self.p, x.dtype).view(x.shape)
-        result: Tensor = _Dropout.apply(x, keep, 1.0 / (1.0 - self.p))
+        result: Tensor = _Dropout.apply(x, keep, 1.0 / (1.0 - self.p))  # type: ignore[no-untyped-call]
         return result
 
 
