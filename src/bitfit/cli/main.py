@@ -14,6 +14,11 @@ from bitfit.errors import BitfitError, RequestError, nearest
 
 # Command -> (the module whose attribute `command` it is, its line in the help).
 COMMANDS = {
+    "demo": ("bitfit.cli.demo", "One task from start to end on the embedded model, in minutes."),
+    "terms": ("bitfit.cli.terms", "Every bias of a model by the paper's name, and what each method trains."),
+    "train": ("bitfit.cli.train", "Train a task on a frozen backbone and keep it as one small file."),
+    "eval": ("bitfit.cli.eval", "Score a delta file on a part of its task."),
+    "predict": ("bitfit.cli.predict", "Answer texts, or a whole file of them, with a delta file."),
     "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, sum, merge."),
 }
 

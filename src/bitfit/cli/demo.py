@@ -1,0 +1,98 @@
+"""`bitfit demo`: one task from start to end on the embedded model and data, with what to type next."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitfit.cli.output import json_option, log, result, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bitfit.training.evaluate import Answer
+    from bitfit.training.run import Run
+
+TASK = "rotten-tomatoes"
+SENTENCES = (
+    "A warm, funny and beautifully acted film.",
+    "Two hours of my life that I will never get back.",
+    "The plot is thin, but the two leads carry it with charm.",
+    "It mistakes loudness for feeling, and length for depth.",
+)
+NEXT = """\
+Next, with the file that was just written:
+  {bitfit} predict {file} "Your own sentence."
+  {bitfit} delta show {file}
+  {bitfit} delta changes {file}
+and another task:
+  {bitfit} train imdb --epochs 1
+  {bitfit} terms minilm
+"""
+
+
+@click.command("demo")
+@click.option("--out", "path", type=click.Path(path_type=Path), default=Path(f"{TASK}.safetensors"), show_default=True)
+@click.option("--epochs", type=int, default=3, show_default=True)
+@click.option("--train-size", type=int, help="Train on so many sentences alone.")
+@json_option
+def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> None:
+    """Train 0.1 % of a model on film reviews, beside the same model with nothing but its head trained."""
+    from bitfit.backbone.load import load
+    from bitfit.training.evaluate import predict
+
+    backbone = load()
+    runs = [_trained(backbone, method, epochs, train_size) for method in ("bitfit", "frozen")]
+    runs[0].delta.save(path)
+    answers = predict(backbone, runs[0].delta, SENTENCES)
+    document = {
+        "delta": str(path),
+        "bytes": path.stat().st_size,
+        "runs": [run.to_json() for run in runs],
+        "answers": [{"text": text, "answer": answer.value} for text, answer in zip(SENTENCES, answers, strict=True)],
+    }
+    result(as_json, document, lambda console: _show(console, runs, path, answers))
+
+
+def _trained(backbone: Any, method: str, epochs: int, train_size: int | None) -> "Run":
+    from bitfit.cli.progress import Shown
+    from bitfit.data.options import DataOptions
+    from bitfit.training.config import TrainConfig
+    from bitfit.training.train import train
+
+    log().print(f"\n{method} on {TASK}")
+    with Shown() as shown:
+        return train(
+            backbone,
+            TASK,
+            method,
+            TrainConfig(epochs=epochs),
+            options=DataOptions(train_size=train_size),
+            watcher=shown,
+        )
+
+
+def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answer]") -> None:
+    rows = [
+        [
+            run.delta.method,
+            f"{run.trainable:,}",
+            f"{100 * run.trainable / run.parameters:.2f} %",
+            *(f"{100 * run.scores[split]['accuracy']:.1f} %" for split in ("validation", "test")),
+            f"{run.seconds:,.0f} s",
+        ]
+        for run in runs
+    ]
+    console.print()
+    columns = ["method", "trained", "share", "validation", "test", "time"]
+    console.print(table("Accuracy on film reviews", columns, rows))
+    said = [[text, f"{answer.value} {_share(answer)}"] for text, answer in zip(SENTENCES, answers, strict=True)]
+    console.print(table("What it says of new sentences", ["sentence", "answer"], said))
+    console.print(f"{path} holds all of it: {path.stat().st_size / 1000:,.0f} KB beside a model of 91 MB.\n")
+    console.print(NEXT.format(file=path, bitfit="bitfit" if shutil.which("bitfit") else sys.argv[0]))
+
+
+def _share(answer: "Answer") -> str:
+    return f"({answer.scores[answer.value]:.0%})" if answer.scores else ""
