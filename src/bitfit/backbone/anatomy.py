@@ -41,9 +41,7 @@ class Term:
     layer: int | None
     name: str  # the parameter's name in the model it was read from
     size: int
-    index: NDArray[np.int64] | None = field(
-        default=None, compare=False, repr=False
-    )  # None: the whole parameter
+    index: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)  # None: the whole parameter
     inert: bool = False  # its gradient is exactly zero, see INERT
 
     @property
@@ -113,9 +111,7 @@ def is_bias(module: nn.Module, leaf: str, parameter: nn.Parameter) -> bool:
 
 def is_norm(module: nn.Module) -> bool:
     """Whether a module normalises: torch's own types, or an architecture's own by their name."""
-    return isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm) or type(module).__name__.endswith(
-        "Norm"
-    )
+    return isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm) or type(module).__name__.endswith("Norm")
 
 
 def _config(model: nn.Module) -> PretrainedConfig | None:
@@ -163,9 +159,7 @@ def _matching(base: nn.Module, pattern: str) -> list[str]:
     return names
 
 
-def _place(
-    full: str, name: str, module: nn.Module, layers: Mapping[str, _Layer], map_: Architecture | None
-) -> Place:
+def _place(full: str, name: str, module: nn.Module, layers: Mapping[str, _Layer], map_: Architecture | None) -> Place:
     layer = _layer_of(name, layers)
     if layer is None:
         outside = unlisted_outside() if map_ is None else map_.outside

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -71,4 +72,5 @@ def _keep(note: Path, answer: str) -> None:
         temporary.write_text(json.dumps({"answer": answer}))
         temporary.replace(note)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

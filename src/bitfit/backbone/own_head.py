@@ -66,9 +66,7 @@ def own_task_model(config: PretrainedConfig, head: Head) -> PreTrainedModel:
     base = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None) or MODEL_MAPPING.get(type(config), None)
     family = base.__mro__[1] if isinstance(base, type) else None
     if family is None or not issubclass(family, PreTrainedModel):
-        raise BackboneError(
-            f"The architecture '{config.model_type}' has no base model that a head could sit on."
-        )
+        raise BackboneError(f"The architecture '{config.model_type}' has no base model that a head could sit on.")
     kind = type(f"{base.__name__}With{head.kind.capitalize()}Head", (OwnTask, family), {})
     return cast(PreTrainedModel, kind(config, base, head).to(torch.float32))
 

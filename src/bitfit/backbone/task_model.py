@@ -37,10 +37,7 @@ _PROBLEMS = {"class": "single_label_classification", "number": "regression", "ta
 def is_image_model(config: PretrainedConfig) -> bool:
     """Whether the architecture classifies images and not texts."""
     kind = type(config)
-    return (
-        kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
-        and kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    )
+    return kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING and kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 
 def build_task_model(encoder: PreTrainedModel, head: Head, seed: int, pad: int | None) -> PreTrainedModel:
@@ -50,10 +47,8 @@ def build_task_model(encoder: PreTrainedModel, head: Head, seed: int, pad: int |
     config.problem_type = _PROBLEMS[head.kind]
     with torch.device("meta"):
         model = _empty(config, head)
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = (
-            pad  # the last real token is found by it in models that read left to right
-        )
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = pad  # the last real token is found by it in models that read left to right
     _share(model, encoder)
     if not any(parameter.is_meta for parameter in encoder.parameters()):
         device = next(encoder.parameters()).device

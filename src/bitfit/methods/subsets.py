@@ -26,8 +26,7 @@ def bitfit(model: nn.Module, name: MethodName, seed: int) -> list[Slot]:
     chosen = [term for term in found if term.role in roles and (layers is None or term.layer in layers)]
     if not chosen:
         raise RequestError(
-            f"'{name.text}' matches no bias: {', '.join(sorted(roles))} has none in these layers. "
-            f"{_listing(found)}"
+            f"'{name.text}' matches no bias: {', '.join(sorted(roles))} has none in these layers. {_listing(found)}"
         )
     return [_slot(model, term) for term in chosen]
 
@@ -93,9 +92,7 @@ def _layers(model: nn.Module, name: MethodName) -> frozenset[int] | None:
 def _roles(name: MethodName, found: Iterable[Term]) -> set[str]:
     """The roles that the terms in brackets stand for."""
     known = {term.role for term in found}
-    words = {role: role for role in sorted(known)} | {
-        symbol: role for role, symbol in SYMBOLS.items() if role in known
-    }
+    words = {role: role for role in sorted(known)} | {symbol: role for role, symbol in SYMBOLS.items() if role in known}
     left_out = {word[len(_ALL_BUT) :] for word in name.terms if word.startswith(_ALL_BUT)}
     wanted = {word for word in name.terms if not word.startswith(_ALL_BUT)}
     for word in sorted(wanted | left_out):
@@ -117,6 +114,4 @@ def _slot(model: nn.Module, term: Term) -> Slot:
 
 def _no_terms(name: MethodName) -> None:
     if name.terms:
-        raise RequestError(
-            f"'{name.family}' takes no terms in brackets; found '{name.text}'. Only 'bitfit' does."
-        )
+        raise RequestError(f"'{name.family}' takes no terms in brackets; found '{name.text}'. Only 'bitfit' does.")

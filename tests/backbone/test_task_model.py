@@ -1,0 +1,102 @@
+"""Task models over shared weights: the same objects, a head from the seed alone, every kind on every architecture."""
+
+import pytest
+import torch
+
+from bitfit.backbone.heads import Head, HeadKind, Pool, head_names
+from bitfit.backbone.task_model import head_start
+from bitfit.errors import BackboneError
+from tests.models import ARCHITECTURES, inputs, tiny_backbone
+
+HEADS = [Head("class", 3), Head("class", 3, "mean"), Head("number", 1), Head("tags", 5), Head("span", 2)]
+SIZES = (9, 5)
+text_architectures = [name for name in ARCHITECTURES if name != "vit"]
+each_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.kind}-{head.pool}")
+
+
+@each_head
+@pytest.mark.parametrize("model_type", text_architectures)
+def test_every_architecture_answers_every_kind_of_task(model_type: str, head: Head) -> None:
+    backbone = tiny_backbone(model_type)
+    model = backbone.task_model(head)
+    with torch.no_grad():
+        outputs = model(**inputs(model_type, SIZES))
+    if head.kind == "span":
+        assert outputs.start_logits.shape == outputs.end_logits.shape == (2, 9)
+    elif head.kind == "tags":
+        assert outputs.logits.shape == (2, 9, 5)
+    else:
+        assert outputs.logits.shape == (2, head.outputs)
+    own = dict(backbone.model.named_parameters(remove_duplicate=False))
+    for name, parameter in model.base_model.named_parameters():
+        assert parameter is own[name]
+    assert head_names(model)
+    assert not model.training
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+def test_images_are_classified(pool: Pool) -> None:
+    model = tiny_backbone("vit").task_model(Head("class", 3, pool))
+    assert model(**inputs("vit", SIZES)).logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["tags", "span"])
+def test_images_have_no_tokens_to_answer_for(kind: HeadKind) -> None:
+    with pytest.raises(BackboneError, match=f"'vit' has no model for the task kind '{kind}'"):
+        tiny_backbone("vit").task_model(Head(kind, 2))
+
+
+@each_head
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2", "t5", "opt"])
+def test_the_head_is_a_function_of_the_seed_alone(model_type: str, head: Head) -> None:
+    backbone = tiny_backbone(model_type)
+    state = torch.random.get_rng_state()
+    one = backbone.task_model(head, seed=3)
+    torch.rand(5)
+    two = backbone.task_model(head, seed=3)
+    other = backbone.task_model(head, seed=4)
+    names = head_names(one)
+    assert all(torch.equal(one.get_parameter(name), two.get_parameter(name)) for name in names)
+    assert any(not torch.equal(one.get_parameter(name), other.get_parameter(name)) for name in names)
+    torch.random.set_rng_state(state)
+    backbone.task_model(head, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@each_head
+@pytest.mark.parametrize("model_type", ["bert", "t5", "bloom"])
+def test_other_starts_are_drawn_without_touching_the_model(model_type: str, head: Head) -> None:
+    backbone = tiny_backbone(model_type)
+    model = backbone.task_model(head, seed=0)
+    before = {name: (value, value.clone()) for name, value in model.named_parameters()}
+    start = head_start(model, 9)
+    rebuilt = backbone.task_model(head, seed=9)
+    assert tuple(start) == head_names(model)
+    assert all(torch.equal(value, rebuilt.get_parameter(name)) for name, value in start.items())
+    for name, value in model.named_parameters():
+        assert value is before[name][0]
+        assert torch.equal(value, before[name][1])
+    assert not any(hasattr(value, "_is_hf_initialized") for value in model.parameters())
+
+
+def test_the_mean_leaves_padding_out() -> None:
+    model = tiny_backbone("bert").task_model(Head("class", 3, "mean"))
+    padded = inputs("bert", (9, 5))
+    alone = {name: value[1:, :5] for name, value in padded.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**padded).logits[1:], model(**alone).logits)
+
+
+def test_left_to_right_models_find_the_last_real_token() -> None:
+    backbone = tiny_backbone("gpt2", pad_token_id=None)
+    model = backbone.task_model(Head("class", 3))
+    padded = inputs("gpt2", (9, 5))
+    alone = {name: value[1:, :5] for name, value in padded.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**padded).logits[1:], model(**alone).logits)
+    assert backbone.config.pad_token_id is None
+
+
+def test_a_number_is_a_regression() -> None:
+    config = tiny_backbone("bert").task_model(Head("number", 1)).config
+    assert (config.num_labels, config.problem_type) == (1, "regression")
