@@ -200,6 +200,28 @@ def test_without_its_package_the_embedded_model_names_the_extra(monkeypatch: pyt
         bitfit.load()
 
 
+def test_a_name_that_no_hub_could_have_is_refused() -> None:
+    with pytest.raises(BackboneError, match="owner/model"):
+        bitfit.load("a/b/c")
+
+
+def test_a_hub_name_in_the_local_cache_needs_no_network(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "hub"
+    copy = hub / "models--somebody--tiny" / "snapshots" / ("0" * 40)
+    shutil.copytree(folder, copy)
+    (copy.parents[1] / "refs").mkdir()
+    (copy.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked"))
+    backbone = bitfit.load("somebody/tiny")
+    assert backbone.name == "somebody/tiny"
+    assert backbone.tokenizer is not None
+    assert backbone.fingerprint == bitfit.load(str(folder)).fingerprint
+    assert not bitfit.load("somebody/tiny", weights=False).has_weights
+
+
 class TestEmbedded:
     @pytest.fixture(autouse=True)
     def installed(self) -> None:

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import torch
 import transformers
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -23,7 +24,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
 
 from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
 from bitfit.backbone.heads import Head
@@ -41,6 +41,7 @@ _PINNED = {
 }
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.index.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "spiece.*", "merges.txt")
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _MISSING_SEED = 0  # for weights that a checkpoint lacks, such as a pooler
 
 
@@ -122,14 +123,31 @@ def _embedded_folder() -> Path:
 
 
 def _from_hub(name: str, weights: bool) -> Backbone:
-    """A copy in the local cache first, so that a run repeats and needs no network; then the hub."""
-    try:
-        return _read(name, name, weights, local=True)
-    except BackboneError:
-        if not _hub_answers():
-            raise BackboneError(_offline(name)) from None
+    """A whole copy in the local cache first, so that a run repeats and needs no network; then the hub."""
+    folder = _cached_folder(name)
+    if folder is not None and (not weights or _is_whole(folder)):
+        return _read(name, folder, weights)
+    if not _hub_answers():
+        raise BackboneError(_offline(name))
     log.info("fetching %s", name)
     return _read(name, name, weights)
+
+
+def _cached_folder(name: str) -> Path | None:
+    """Where the hub's own cache keeps this name; asks nobody."""
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        raise BackboneError(
+            f"A model is '{EMBEDDED}', a folder, or a name like 'owner/model'; found '{name}'."
+        ) from None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a cached copy has all that is read; other programs may have fetched a part."""
+    readers = (*_TOKENIZER_FILES, *_PROCESSOR_FILES)
+    return _any_file(folder, _WEIGHT_FILES) and _any_file(folder, readers)
 
 
 def _hub_answers() -> bool:
@@ -153,16 +171,16 @@ def _offline(name: str) -> str:
     )
 
 
-def _read(name: str, source: Path | str, weights: bool, *, local: bool = False) -> Backbone:
+def _read(name: str, source: Path | str, weights: bool) -> Backbone:
     with quiet():
-        config = _attempt(name, lambda: _config(source, local))
+        config = _attempt(name, lambda: _config(source))
         if weights and (isinstance(source, str) or _any_file(source, _WEIGHT_FILES)):
-            model = _attempt(name, lambda: _weights(name, source, config, local))
-            mark = remembered("model", _files(source), lambda: fingerprint(model))
+            model = _attempt(name, lambda: _weights(name, source, config))
+            mark = _mark(model, _cached_folder(source) if isinstance(source, str) else source)
         else:
             model, mark = _attempt(name, lambda: _without_weights(config)), ""
-        tokenizer = _attempt(name, lambda: _tokenizer(source, config, local))
-        processor = _attempt(name, lambda: _processor(source, config, local))
+        tokenizer = _attempt(name, lambda: _tokenizer(source, config))
+        processor = _attempt(name, lambda: _processor(source, config))
     model.requires_grad_(False).eval()
     return Backbone(name, config, tokenizer, model, mark, processor)
 
@@ -183,19 +201,18 @@ def _attempt(name: str, action: Callable[[], T]) -> T:
         ) from error
 
 
-def _config(source: Path | str, local: bool) -> PretrainedConfig:
+def _config(source: Path | str) -> PretrainedConfig:
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise BackboneError(f"The folder '{source}' has no config.json; a transformers model has one.")
-    return AutoConfig.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
-def _weights(name: str, source: Path | str, config: PretrainedConfig, local: bool) -> PreTrainedModel:
+def _weights(name: str, source: Path | str, config: PretrainedConfig) -> PreTrainedModel:
     with seeded(_MISSING_SEED):
         model, report = AutoModel.from_pretrained(
             source,
             config=config,
             dtype=torch.float32,
-            local_files_only=local,
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -215,10 +232,10 @@ def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
         return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
-def _tokenizer(source: Path | str, config: PretrainedConfig, local: bool) -> PreTrainedTokenizerBase | None:
+def _tokenizer(source: Path | str, config: PretrainedConfig) -> PreTrainedTokenizerBase | None:
     if is_image_model(config) or (isinstance(source, Path) and not _any_file(source, _TOKENIZER_FILES)):
         return None
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and its kin have none
     if tokenizer.is_fast:  # a tokenizer.json may carry somebody's length and padding
@@ -227,20 +244,21 @@ def _tokenizer(source: Path | str, config: PretrainedConfig, local: bool) -> Pre
     return tokenizer
 
 
-def _processor(source: Path | str, config: PretrainedConfig, local: bool) -> Any:
-    if not is_image_model(config) or (isinstance(source, Path) and not _any_file(source, ("preproc*.json",))):
+def _processor(source: Path | str, config: PretrainedConfig) -> Any:
+    if not is_image_model(config) or (isinstance(source, Path) and not _any_file(source, _PROCESSOR_FILES)):
         return None
     try:
-        return AutoImageProcessor.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+        return AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except ImportError:
         raise MissingExtraError("Reading images", "pillow", "images") from None
 
 
-def _files(source: Path | str) -> list[Path]:
-    """The files that decide the weights."""
-    if isinstance(source, str):
-        source = Path(str(cached_file(source, "config.json", local_files_only=True))).parent
-    return [source / "config.json", *(file for pattern in _WEIGHT_FILES for file in source.glob(pattern))]
+def _mark(model: PreTrainedModel, folder: Path | None) -> str:
+    """The fingerprint, remembered by the files that decide the weights."""
+    if folder is None:
+        return fingerprint(model)
+    files = [folder / "config.json", *(file for pattern in _WEIGHT_FILES for file in folder.glob(pattern))]
+    return remembered("model", files, lambda: fingerprint(model))
 
 
 def _any_file(folder: Path, patterns: tuple[str, ...]) -> bool:
