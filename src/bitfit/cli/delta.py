@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bitfit.delta.delta import Delta
 
 MOST_SHOWN = 20  # lines of a list on a terminal; --json has them all
+MOST_NAMED = 3  # names at the end of a line
 
 model_option = click.option(
     "--model", "model_name", metavar="MODEL", help="The backbone: a name or a folder. Default: the file's."
@@ -219,7 +220,8 @@ def _draw_comparison(console: "Console", comparison: "Comparison") -> None:
         log().print(f"{len(rows) - MOST_SHOWN} more slots: --json lists them all.")
     for which, keys in (("first", comparison.only_first), ("second", comparison.only_second)):
         if keys:
-            console.print(f"Only in the {which}, or of another shape there: {', '.join(keys[:MOST_SHOWN])}")
+            more = ", ..." if len(keys) > MOST_NAMED else ""
+            console.print(f"Only in the {which} are {len(keys)} slots: {', '.join(keys[:MOST_NAMED])}{more}")
 
 
 def _draw_changes(console: "Console", found: tuple["Change", ...]) -> None:
