@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 Positions = Literal["absolute", "relative", "rotary", "disentangled"]
 Fusion = Literal["thirds", "heads"]
+Summary = Literal["first", "last"]
+FirstPosition = Literal["zero", "after padding"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class Architecture:
     layers: Mapping[str, Mapping[str, str]]  # path of a list of layers -> {place inside a layer: role}
     outside: Mapping[str, str]  # place in the base model -> role
     fused: Mapping[str, Fusion]  # place inside a layer -> how q, k and v lie in it
+    summary: Summary  # the token that the architecture's own head reads of a text
+    first_position: FirstPosition
+    loose_dropout: bool  # calls dropout where it has no layer for it
 
 
 @cache
@@ -64,4 +69,7 @@ def _architecture(name: str, table: dict[str, Any]) -> Architecture:
         entry["layers"],
         entry["outside"],
         entry.get("fused", {}),
+        entry.get("summary", "first"),
+        entry.get("first_position", "zero"),
+        entry.get("loose_dropout", False),
     )

@@ -1,8 +1,9 @@
 """Attention over a batch without padding, by groups of sequences of like length.
 
 Registered as an attention implementation of transformers, so that any model which uses that interface gains.
-The scores of a group are one block; their softmax and dropout are done in place, and dropped weights are marked
-by their sign bit, so that the backward pass needs one block of the same size. Knows nothing of rows' values.
+The scores of a group are one block, worked on in place. Its weights stay unnormalized: the answer is divided by
+their sum instead. A dropped weight is marked by its sign, so that the backward pass needs no second block. Knows
+nothing of rows' values.
 """
 
 import math
@@ -15,17 +16,20 @@ from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from bitfit.backbone.rows import Flow, Group
+from bitfit.errors import BackboneError
 
 NAME = "bitfit_packed"
+UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")  # what some models ask for and this has not
+SAFE_EXPONENT = 60.0  # exp of this, summed over a line, is far from overflow; exp of its negative from zero
 LOWEST = -1e30  # added to the score of a place that must not be seen; finite in bf16 and fp32
 
 
 def register() -> None:
     """Make the implementation known to transformers under NAME."""
-    ALL_ATTENTION_FUNCTIONS.register(NAME, packed_attention)
+    ALL_ATTENTION_FUNCTIONS.register(NAME, _packed_attention)
 
 
-def packed_attention(
+def _packed_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -36,6 +40,13 @@ def packed_attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """The interface's function: (1, heads, tokens, size) each; returns (1, tokens, heads, size)."""
+    unknown = [name for name in UNKNOWN if options.get(name) is not None]
+    if attention_mask is not None or unknown:
+        what = ", ".join(unknown) or "a mask of its own"
+        raise BackboneError(
+            f"{type(module).__name__} asks attention for {what}, which batches without padding do not have. "
+            "Expected none: its entry in architectures.toml must say packed = false."
+        )
     flow: Flow = module.bitfit_flow  # type: ignore[assignment]
     causal = options.get("is_causal")
     shape = Shape(
@@ -45,7 +56,8 @@ def packed_attention(
         rate=dropout if flow.draws is not None else 0.0,
     )
     # (1, heads, tokens, size) -> (tokens, heads, size); most models made it from that, so no copy is made.
-    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    # Rotary positions may have turned queries and keys in another format than the values are in.
+    q, k, v = (part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value))
     return _PackedAttention.apply(q, k, v, flow, shape)[None], None  # type: ignore[no-untyped-call]
 
 
@@ -55,7 +67,7 @@ class Shape:
 
     scale: float
     causal: bool
-    window: int | None  # a token sees this many on each side, or so many back where causal
+    window: int | None  # a token sees others that are fewer than this many places away
     rate: float  # dropout
 
     def hidden(self, group: Group) -> Tensor | None:
@@ -65,7 +77,7 @@ class Shape:
         if self.causal:
             seen = (ahead >= 0) if seen is None else seen & (ahead >= 0)
         if self.window is not None and self.window < group.width:
-            near = (ahead.abs() <= self.window) if not self.causal else (ahead < self.window)
+            near = (ahead if self.causal else ahead.abs()) < self.window
             seen = near if seen is None else seen & near
         if seen is None:
             return None
@@ -81,15 +93,15 @@ class _PackedAttention(torch.autograd.Function):
         training = any(ctx.needs_input_grad)
         kept = []
         for group in flow.layout.groups:
-            blocks = [_take(part, group, q.shape[1]) for part in (q, k, v)]
+            bq, bk, bv = (_take(part, group, q.shape[1]) for part in (q, k, v))
             if shape.rate == 0.0 and not training:
-                answer = _answer(blocks[0], blocks[1], blocks[2], shape, group)
-            else:
-                weights = _weights(blocks[0], blocks[1], shape, group)
-                _mark_dropped(weights, flow, shape.rate, group)
-                answer = _seen(weights, shape.rate) @ blocks[2] * _gain(shape)
-                kept.append(weights)
-            _put(out, answer, group)
+                _put(out, _answer(bq, bk, bv, shape, group), group)
+                continue
+            weights = _weights(bq, bk, shape, group)
+            gain = _gain(shape) / weights.sum(-1, keepdim=True)
+            _mark_dropped(weights, flow, shape.rate, group)
+            _put(out, (_seen(weights, shape.rate) @ bv).mul_(gain), group)
+            kept += [weights, gain]
         if training:
             ctx.save_for_backward(q, k, v, out, *kept)
             ctx.groups, ctx.shape = flow.layout.groups, shape
@@ -99,22 +111,20 @@ class _PackedAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *kept = ctx.saved_tensors
         shape: Shape = ctx.shape
-        heads = q.shape[1]
         (g,) = grads
-        # sum over places of dP * P, without ever forming it: it equals the gradient times the answer.
-        inner = (g.float() * out.float()).sum(-1, keepdim=True).to(q.dtype)
-        dq, dk, dv = q.new_empty(q.shape), k.new_zeros(q.shape[:1] + k.shape[1:]), v.new_zeros(v.shape)
-        for group, weights in zip(ctx.groups, kept, strict=True):
-            bq, bk, bv, bg, bi = (_take(part, group, heads) for part in (q, k, v, g, inner))
-            _mute(bg, group)
-            _mute(bi, group)
-            _put_shared(dv, _seen(weights, shape.rate).transpose(-1, -2) @ (bg * _gain(shape)), group)
-            scores = (bg * _gain(shape)) @ bv.transpose(-1, -2)
+        # The sum over places of weight times its gradient, without forming it: the gradient times the answer.
+        inner = (g.float() * out.float()).sum(-1, keepdim=True).mul_(1.0 / _gain(shape)).to(q.dtype)
+        dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+        for group, weights, gain in zip(ctx.groups, kept[::2], kept[1::2], strict=True):
+            bq, bk, bv, bg, bi = (_take(part, group, q.shape[1]) for part in (q, k, v, g, inner))
+            bg, bi = _muted(bg * gain, group), _muted(bi * gain, group)
+            _put_shared(dv, _seen(weights, shape.rate).transpose(-1, -2) @ bg, group)
+            scores = bg @ bv.transpose(-1, -2)
             if shape.rate:
-                _bits(scores).bitwise_and_(_kept_mask(weights))
-                weights.abs_()
+                scores = torch.ops.aten.threshold_backward(scores, weights, 0)  # zero where a weight was dropped
+                weights = weights.abs()
             scores.sub_(bi).mul_(weights)
-            _put(dq, scores @ bk * shape.scale, group)
+            _put(dq, (scores @ bk).mul_(shape.scale), group)
             _put_shared(dk, scores.transpose(-1, -2) @ (bq * shape.scale), group)
         return dq, dk, dv, None, None
 
@@ -154,20 +164,21 @@ def _put_shared(out: Tensor, block: Tensor, group: Group) -> None:
     _put(out, block.unflatten(1, (out.shape[1], shared)).sum(2) if shared > 1 else block, group)
 
 
-def _mute(block: Tensor, group: Group) -> None:
-    """Set the gradient at empty places to zero: nothing was written there."""
-    if group.full is not None:
-        block.mul_(group.full[:, None, :, None].to(block.dtype))
+def _muted(block: Tensor, group: Group) -> Tensor:
+    """The gradient with zero at empty places: nothing was written there."""
+    return block if group.full is None else block.mul_(group.full[:, None, :, None].to(block.dtype))
 
 
 def _weights(q: Tensor, k: Tensor, shape: Shape, group: Group) -> Tensor:
-    """softmax(q k) in place over its own scores; torch's softmax is several times slower on large blocks."""
+    """exp(q k), with the largest of each line taken off only where it could overflow or vanish."""
     scores = (q * shape.scale) @ k.transpose(-1, -2)
     hidden = shape.hidden(group)
     if hidden is not None:
         scores.add_(hidden.to(scores.dtype))
-    scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-    return scores.div_(scores.sum(-1, keepdim=True))
+    highest = scores.amax(-1, keepdim=True)
+    if float(highest.abs().amax()) > SAFE_EXPONENT:
+        scores.sub_(highest)
+    return scores.exp_()
 
 
 def _answer(q: Tensor, k: Tensor, v: Tensor, shape: Shape, group: Group) -> Tensor:
@@ -177,29 +188,18 @@ def _answer(q: Tensor, k: Tensor, v: Tensor, shape: Shape, group: Group) -> Tens
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=shape.scale)
 
 
-def _bits(values: Tensor) -> Tensor:
-    """The same memory as integers of the same width."""
-    return values.view(torch.int16 if values.element_size() == 2 else torch.int32)
-
-
 def _mark_dropped(weights: Tensor, flow: Flow, rate: float, group: Group) -> None:
-    """Set the sign bit of the weights that dropout drops; weights are never negative otherwise."""
+    """Make the weights that dropout drops negative."""
     if rate == 0.0:
         return
     each = math.prod(weights.shape[1:])
-    keep = flow.keep([count * each for count in group.counts], rate, weights.dtype).view(weights.shape)
-    sign = torch.iinfo(keep.dtype).min
-    _bits(weights).bitwise_or_(keep.bitwise_not_().bitwise_and_(sign))
-
-
-def _kept_mask(weights: Tensor) -> Tensor:
-    """All bits set where a weight was kept, none where it was dropped."""
-    width = 8 * weights.element_size() - 1
-    return _bits(weights).bitwise_right_shift(width).bitwise_not_()
+    signs = flow.signs([count * each for count in group.counts], rate).view(weights.shape)
+    weights.copysign_(signs.view(weights.dtype) if weights.element_size() == 2 else signs.to(weights.dtype))
 
 
 def _seen(weights: Tensor, rate: float) -> Tensor:
-    """The weights with the dropped ones at zero."""
+    """The weights with the dropped ones at zero. As an integer, a number with its sign set is below zero."""
     if rate == 0.0:
         return weights
-    return _bits(weights).bitwise_and(_kept_mask(weights)).view(weights.dtype)
+    bits = weights.view(torch.int16 if weights.element_size() == 2 else torch.int32)
+    return bits.clamp_min(0).view(weights.dtype)

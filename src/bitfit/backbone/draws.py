@@ -17,26 +17,16 @@ LEVELS = 1 << 15  # a draw is 15 uniform bits; a rate is rounded to this, 0.1 to
 ALL_BITS = 2**64 - 1
 
 
-def dropped_levels(rate: float) -> int:
-    """How many of the levels are dropped at this rate."""
-    return round(rate * LEVELS)
-
-
 class Draws:
     """One generator for each row."""
 
     def __init__(self, seeds: Sequence[int | Sequence[int]]) -> None:
         self.generators = [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
 
-    def keep(self, sizes: Sequence[int], rate: float, dtype: torch.dtype) -> Tensor:
-        """A mask laid end to end, `sizes[r]` elements for row r: all bits set where kept, none where dropped.
-
-        Its integer type is as wide as `dtype`, so that `value & mask` is dropout before scaling.
-        """
-        bits = self.bits(sizes)
-        # In place, on 16-bit integers: 15 uniform bits, then -1 (all bits) where the draw is high enough, else 0.
-        bits.bitwise_and_(LEVELS - 1).neg_().add_(dropped_levels(rate) - 1).bitwise_right_shift_(15)
-        return bits if dtype.itemsize == 2 else bits.to(torch.int32)
+    def signs(self, sizes: Sequence[int], share: float) -> Tensor:
+        """16-bit integers laid end to end, `sizes[r]` for row r: each is negative with probability `share`."""
+        # In place, pass by pass: 15 uniform bits, then what is below the share's level falls below zero.
+        return self.bits(sizes).bitwise_and_(LEVELS - 1).sub_(round(share * LEVELS))
 
     def bits(self, sizes: Sequence[int]) -> Tensor:
         """Uniform 16-bit integers, `sizes[r]` of them from row r's generator."""
@@ -45,6 +35,10 @@ class Draws:
             for generator, size in zip(self.generators, sizes, strict=True)
         ]
         return torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+    def seed(self) -> int:
+        """A seed for torch's own generator, from the first row's."""
+        return int(self.generators[0].integers(0, ALL_BITS // 2))
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep the generators of these rows alone."""

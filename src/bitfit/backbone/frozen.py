@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
 from bitfit.backbone.rows import Flow
@@ -98,8 +99,29 @@ class FastDropout(nn.Module):
             return x
         each = x.shape[-1]
         sizes = [(stop - start) * each for start, stop in pairwise(self.flow.layout.bounds(x.numel() // each))]
-        keep = self.flow.keep(sizes, self.p, x.dtype).view(x.shape)
+        # All bits set where an element is kept, none where it is dropped.
+        keep = self.flow.signs(sizes, 1.0 - self.p).bitwise_right_shift_(15).view(x.shape)
+        keep = keep if x.element_size() == 2 else keep.to(torch.int32)
         result: Tensor = _Dropout.apply(x, keep, 1.0 / (1.0 - self.p))  # type: ignore[no-untyped-call]
+        return result
+
+
+class LooseDropout(TorchFunctionMode):
+    """While it is entered, calls of torch's own dropout draw as FastDropout does."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not functional.dropout:
+            return func(*args, **(kwargs or {}))
+        return self._dropout(*args, **(kwargs or {}))
+
+    def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+        result: Tensor = FastDropout(p, self.flow).train(training)(x)
         return result
 
 

@@ -1,11 +1,12 @@
-"""A task model that runs many rows at once over batches without padding, whatever the architecture.
+"""A task model that runs many rows at once over batches without padding, or one row over padded ones.
 
-It takes apart a transformers task model: the encoder runs over tokens laid end to end, the summary token (or the
-mean) of each sequence is picked, and the architecture's own head runs on that. An architecture that cannot is run
-on padded batches. Knows nothing of optimizers or files.
+Without padding, the encoder runs over tokens laid end to end, the summary token (or the mean) of each sequence is
+picked, and the architecture's own head runs on that. Where the table of architectures does not vouch for it, the
+whole task model runs over padded batches. Knows nothing of optimizers or files.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from bitfit.backbone import attention
-from bitfit.backbone.frozen import FastLinear, FastNorm, quicken
+from bitfit.backbone.architectures import Architecture, architecture
+from bitfit.backbone.frozen import FastLinear, FastNorm, LooseDropout, quicken
 from bitfit.backbone.heads import Head
 from bitfit.backbone.rows import Flow, Layout
+from bitfit.backbone.task_model import seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,47 +34,48 @@ class Batch:
     layout: Layout
 
 
-class RowModel(nn.Module):
-    """A task model made fast; `names` are the task model's own parameter names."""
+def packs(config: PretrainedConfig) -> bool:
+    """Does a model of this configuration take batches without padding? One that nobody listed does not."""
+    known = architecture(config.model_type)
+    # A layer dropped at random would be dropped for every row of a pass.
+    return known is not None and known.packed and not getattr(config, "layerdrop", 0.0)
 
-    def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype, packed: bool) -> None:
+
+class RowModel(nn.Module):
+    """A task model made fast, which it takes apart for good; `packed` says how it runs."""
+
+    def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype) -> None:
         super().__init__()
-        self.flow, self.head, self.packed = Flow(), head, packed
-        self.prefix = model.base_model_prefix
-        config = model.config
-        self.pad = _first_known(config, "pad_token_id", default=0)
-        self.filler = _first_known(config, "eos_token_id", "sep_token_id", default=self.pad + 1)
-        self.first_position = self.pad + 1 if config.model_type in COUNT_FROM_PADDING else 0
-        self.summary_last = config.model_type in SUMMARY_LAST
-        encoder = getattr(model, self.prefix)
+        self.flow, self.head, self.packed = Flow(), head, packs(model.config)
+        self.prefix, self.pad = model.base_model_prefix, _pad(model.config)
+        encoder = model.base_model
+        self.takes_types = _takes_types(encoder)
+        model.config.use_cache = False
         quicken(encoder, self.flow, compute)
-        self.takes_types = (
-            getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" in signature(encoder.forward).parameters
-        )
-        self.model, self.encoder = model, encoder
-        pooler = getattr(encoder, "pooler", None)
-        if pooler is not None:
-            encoder.pooler = None
-        setattr(model, self.prefix, Outlet(pooler, getattr(encoder, "pooler_activation", None)))
+        self.encoder: nn.Module | None = encoder if self.packed else None
+        self.outlet: Outlet | None = _take_out(model) if self.packed else None
         quicken(model, self.flow, torch.float32)
+        self.model = model
         self.requires_grad_(False)  # what trains is handed in at each pass
-        if packed:
-            attention.register()
+        if self.packed:
             _use_packed_attention(encoder, self.flow)
 
     def name_here(self, name: str) -> str:
         """Where a parameter of the task model stands in this one."""
         rest = name.removeprefix(self.prefix + ".")
-        outside = rest == name or rest.startswith("pooler")
-        return f"model.{name}" if outside else f"encoder.{rest}"
+        if not self.packed or rest == name or rest.startswith("pooler"):
+            return f"model.{name}"
+        return f"encoder.{rest}"
 
     def takes_rows(self, names: Iterable[str]) -> bool:
         """Can these parameters of the task model have a value for each row?"""
-        places = [self.name_here(name).rpartition(".") for name in names]
-        return self.packed and all(
-            (leaf == "bias" or place.startswith("model.")) and type(self.get_submodule(place)) in (FastLinear, FastNorm)
-            for place, _, leaf in places
-        )
+        return self.packed and all(self._takes_rows(self.name_here(name)) for name in names)
+
+    def _takes_rows(self, name: str) -> bool:
+        """Biases can, and a head's weights."""
+        place, _, leaf = name.rpartition(".")
+        free = leaf == "bias" or place.startswith("model.")
+        return free and type(self.get_submodule(place)) in (FastLinear, FastNorm)
 
     def answers(self, batch: Batch, values: Mapping[str, Tensor]) -> Tensor:
         """The head's numbers: (sequences, outputs) for a text, (tokens, outputs) for tags and spans.
@@ -84,65 +88,74 @@ class RowModel(nn.Module):
         return result
 
     def forward(self, batch: Batch) -> Tensor:
-        self.flow.layout = batch.layout
-        states = self._packed_states(batch) if self.packed else self._padded_states(batch)
-        outlet = getattr(self.model, self.prefix)
-        if self.head.kind in ("class", "number"):
-            outlet.states = self._summary(states, batch.layout)[:, None]
-        else:
-            outlet.states = states[None]
-        ids = torch.full(outlet.states.shape[:2], self.filler)
-        answer = self.model(input_ids=ids)
-        outlet.states = None
-        if self.head.kind == "span":
-            return torch.stack([answer.start_logits[0], answer.end_logits[0]], dim=-1)
-        logits: Tensor = answer.logits
-        return logits if self.head.kind in ("class", "number") else logits[0]
+        return self._packed(batch) if self.packed else self._padded(batch)
 
-    def _packed_states(self, batch: Batch) -> Tensor:
-        """The encoder's last states, (tokens, size)."""
-        options = {"token_type_ids": batch.types[None]} if self.takes_types else {}
-        position = batch.layout.positions[None] + self.first_position
-        states: Tensor = self.encoder(input_ids=batch.ids[None], position_ids=position, **options)[0]
-        return states[0]
+    @property
+    def _per_text(self) -> bool:
+        return self.head.kind in ("class", "number")
 
-    def _padded_states(self, batch: Batch) -> Tensor:
-        """The same through a padded batch."""
+    def _padded(self, batch: Batch) -> Tensor:
+        """The whole task model, as anybody runs it."""
         layout = batch.layout
         width = max(layout.lengths)
         real = torch.arange(width)[None, :] < torch.tensor(layout.lengths)[:, None]
-        ids = torch.full(real.shape, self.pad).masked_scatter_(real, batch.ids)
-        types = torch.zeros(real.shape, dtype=torch.long).masked_scatter_(real, batch.types)
+        inputs = {
+            "input_ids": torch.full(real.shape, self.pad).masked_scatter_(real, batch.ids),
+            "attention_mask": real.long(),
+        }
+        if self.takes_types:
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"]).masked_scatter_(real, batch.types)
         self.flow.layout = Layout(layout.lengths, layout.counts, width)
-        options = {"token_type_ids": types} if self.takes_types else {}
-        states: Tensor = self.encoder(input_ids=ids, attention_mask=real.long(), **options)[0]
-        self.flow.layout = layout
-        return states[real]
+        with self._own_draws():
+            answer = self.model(**inputs)
+        numbers = _numbers(answer, self.head)
+        return numbers if self._per_text else numbers[real]
+
+    def _packed(self, batch: Batch) -> Tensor:
+        """The encoder over all tokens, then the head on what it reads of them."""
+        assert self.outlet is not None
+        self.flow.layout = batch.layout
+        with self._own_draws():
+            states = self._states(batch)
+            self.outlet.states = self._summary(states, batch.layout)[:, None] if self._per_text else states[None]
+            # The head looks at no ids but to find the end of padding: all are alike, and none is padding.
+            answer = self.model(input_ids=torch.full(self.outlet.states.shape[:2], self.pad + 1))
+        self.outlet.states = None
+        numbers = _numbers(answer, self.head)
+        return numbers if self._per_text else numbers[0]
+
+    def _states(self, batch: Batch) -> Tensor:
+        """The encoder's last states, (tokens, size)."""
+        assert self.encoder is not None
+        options = {"token_type_ids": batch.types[None]} if self.takes_types else {}
+        first = self.pad + 1 if self._known.first_position == "after padding" else 0
+        positions = batch.layout.positions[None] + first
+        states: Tensor = self.encoder(input_ids=batch.ids[None], position_ids=positions, **options)[0]
+        return states[0]
 
     def _summary(self, states: Tensor, layout: Layout) -> Tensor:
         """What the head reads of each sequence, (sequences, size)."""
         starts = torch.tensor(layout.starts)
-        if self.head.pool == "mean":
+        # ModernBERT's configuration may ask for the mean where the task does not.
+        if "mean" in (self.head.pool, getattr(self.model.config, "classifier_pooling", None)):
             owner = torch.repeat_interleave(torch.arange(len(layout.lengths)), torch.tensor(layout.lengths))
             total = torch.zeros(len(layout.lengths), states.shape[-1]).index_add(0, owner, states.float())
             return total / torch.tensor(layout.lengths)[:, None]
-        return states[starts[1:] - 1 if self.summary_last else starts[:-1]]
+        return states[starts[1:] - 1 if self._known.summary == "last" else starts[:-1]]
 
+    def _own_draws(self) -> AbstractContextManager[Any]:
+        """For dropout that is no layer of its own: the rows' own generators, never torch's as it stands."""
+        if self.flow.draws is None or not self.training:
+            return nullcontext()
+        if self.packed:
+            return LooseDropout(self.flow) if self._known.loose_dropout else nullcontext()
+        return seeded(self.flow.draws.seed())
 
-COUNT_FROM_PADDING = {
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "mpnet",
-}  # positions begin after the padding's number
-SUMMARY_LAST = {
-    "gpt2",
-    "opt",
-    "gpt_neox",
-    "bloom",
-    "qwen2",
-    "llama",
-}  # causal models answer at the last token
+    @property
+    def _known(self) -> Architecture:
+        known = architecture(self.model.config.model_type)
+        assert known is not None
+        return known
 
 
 class Outlet(nn.Module):
@@ -164,18 +177,40 @@ class Outlet(nn.Module):
         return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=self.states, pooler_output=pooled)
 
 
+def _take_out(model: PreTrainedModel) -> Outlet:
+    """Put an outlet, with the encoder's pooler, where the encoder was."""
+    encoder: Any = model.base_model
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is not None:
+        encoder.pooler = None
+    outlet = Outlet(pooler, getattr(encoder, "pooler_activation", None))
+    setattr(model, model.base_model_prefix, outlet)
+    return outlet
+
+
 def _use_packed_attention(encoder: nn.Module, flow: Flow) -> None:
     """Every module may be the one that asks for attention, so each is given the flow."""
+    attention.register()
     config: Any = encoder.config
     config._attn_implementation = attention.NAME
     for module in encoder.modules():
         object.__setattr__(module, "bitfit_flow", flow)
 
 
-def _first_known(config: Any, *names: str, default: int) -> int:
-    """The first of these settings that is a number."""
-    for name in names:
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            return value
-    return default
+def _numbers(answer: Any, head: Head) -> Tensor:
+    """A task model's numbers; for a span those of start and end side by side."""
+    if head.kind == "span":
+        return torch.stack([answer.start_logits, answer.end_logits], dim=-1)
+    logits: Tensor = answer.logits
+    return logits
+
+
+def _takes_types(encoder: nn.Module) -> bool:
+    """Does it tell first texts from second ones?"""
+    kinds = getattr(encoder.config, "type_vocab_size", 0) or 0
+    return kinds > 1 and "token_type_ids" in signature(encoder.forward).parameters
+
+
+def _pad(config: PretrainedConfig) -> int:
+    """The number of the padding; any will do where there is none, since the mask hides it."""
+    return max(0, config.pad_token_id or 0)

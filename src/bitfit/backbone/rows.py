@@ -112,7 +112,7 @@ class Flow:
     layout: Layout = field(default_factory=lambda: Layout((), ()))
     draws: Draws | None = None  # None: no dropout in this pass
 
-    def keep(self, sizes: Sequence[int], rate: float, dtype: torch.dtype) -> Tensor:
-        """A bit mask for each element (all ones: kept, zero: dropped); `sizes` elements of each row."""
+    def signs(self, sizes: Sequence[int], share: float) -> Tensor:
+        """Integers of which each is negative with probability `share`; `sizes` of them for each row."""
         assert self.draws is not None
-        return self.draws.keep(sizes, rate, dtype)
+        return self.draws.signs(sizes, share)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
-from bitfit.backbone.precision import Precision
+from bitfit.backbone.packed import RowModel
+from bitfit.backbone.precision import Precision, compute_format
 from bitfit.data.batch import RowEncoder
 from bitfit.data.examples import Examples
 from bitfit.data.options import DataOptions
@@ -20,7 +21,7 @@ from bitfit.errors import BackboneError, DataError, RequestError, nearest
 from bitfit.methods.row import RowMap
 from bitfit.training.metrics import score
 from bitfit.training.outputs import outputs
-from bitfit.training.train import Data, row_model, task_data
+from bitfit.training.train import Data, task_data
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Predictor:
         model = backbone.task_model(self.task.head)
         rows = RowMap(delta.slots, model)
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
-        self.model = row_model(backbone, model, self.task.head, precision)
+        self.model = RowModel(model, self.task.head, compute_format(precision))
         self.values = rows.tensors(torch.cat(parts)[None])
 
     def outputs(self, examples: Examples) -> NDArray[Any]:

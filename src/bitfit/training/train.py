@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.architectures import architecture
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
@@ -73,10 +72,13 @@ def train_rows(
     for note in data.notes:
         watcher.said(note)
     setting = Setting.of(backbone, data, method, settled[0])
-    if len(configs) > 1 and not setting.model.takes_rows(slot.name for slot in setting.rows.slots):
-        watcher.said(f"{method.name} on {backbone.config.model_type} cannot share a pass: one run after another")
-        return [run for config in settled for run in setting.train([config], watcher)]
-    return setting.train(settled, watcher)
+    if not setting.model.packed:
+        watcher.said(f"{backbone.config.model_type} runs on padded batches: it does not take them without padding")
+    if len(configs) == 1 or setting.takes(settled):
+        return setting.train(settled, watcher)
+    watcher.said(f"{method.name} on {backbone.config.model_type} cannot share a pass: one run after another")
+    # Each has its own setting: the elements that a method draws depend on the seed.
+    return [run for config in settled for run in Setting.of(backbone, data, method, config).train([config], watcher)]
 
 
 def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
@@ -87,12 +89,6 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     if backbone.tokenizer is None:
         raise BackboneError(f"'{backbone.name}' has no tokenizer. Expected tokenizer files beside its config.json.")
     return tokenize(table, backbone.tokenizer)
-
-
-def row_model(backbone: Backbone, task_model: Any, head: Any, precision: Any) -> RowModel:
-    """The task model made fast, without padding where its architecture takes that."""
-    known = architecture(backbone.config.model_type)
-    return RowModel(task_model, head, compute_format(precision), packed=known is not None and known.packed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +113,14 @@ class Setting:
         selection = select(plain, method.name, method.head, config.seed)
         rows = RowMap(carried(selection, plain), plain)
         parameters = sum(p.numel() for p in plain.parameters())
-        model = row_model(backbone, backbone.task_model(data.task.head), data.task.head, config.precision)
+        head = data.task.head
+        model = RowModel(backbone.task_model(head), head, compute_format(config.precision))
         return cls(backbone, data, method, selection, rows, model, plain, parameters)
+
+    def takes(self, configs: Sequence[TrainConfig]) -> bool:
+        """Can these rows be trained together?"""
+        alike = len({config.precision for config in configs}) == 1
+        return alike and self.model.takes_rows(slot.name for slot in self.rows.slots)
 
     def train(self, configs: Sequence[TrainConfig], watcher: Watcher) -> list[Run]:
         """Train these rows together."""
