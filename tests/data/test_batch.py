@@ -93,9 +93,7 @@ def test_other_texts_labels_lengths_or_tokenizers_are_other_entries(
 
 
 @pytest.mark.parametrize("damage", ["ids.npy", "entry.json"])
-def test_a_damaged_entry_is_made_again(
-    tokenizer: PreTrainedTokenizerFast, own_cache: Path, damage: str
-) -> None:
+def test_a_damaged_entry_is_made_again(tokenizer: PreTrainedTokenizerFast, own_cache: Path, damage: str) -> None:
     whole = tokenize(table(), tokenizer, cache=None).splits["train"].ids.tolist()
     tokenize(table(), tokenizer)
     (entry,) = (own_cache / "tokens").iterdir()
@@ -104,9 +102,7 @@ def test_a_damaged_entry_is_made_again(
     assert isinstance(tokenize(table(), tokenizer).splits["train"].ids, np.memmap)
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_written_is_no_error(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     data = tokenize(table(), tokenizer, cache=tmp_path / "file")
     assert len(data.splits["train"]) == 3
@@ -121,9 +117,7 @@ def test_a_slice_has_the_key_of_its_own_rows() -> None:
 
 def test_the_first_piece_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenizerFast) -> None:
     task = Task("tags", "tags", ("tokens",), "tags", ("X", "Y"), max_length=8)
-    rows = pa.table(
-        {"tokens": [["film", "xyz", "good"], ["bad"], ["a"] * 9], "tags": [[0, 1, 0], [1], [1] * 9]}
-    )
+    rows = pa.table({"tokens": [["film", "xyz", "good"], ["bad"], ["a"] * 9], "tags": [[0, 1, 0], [1], [1] * 9]})
     data = tokenize(TaskTable(task, {"train": rows}), tokenizer, cache=None)
     examples = data.splits["train"]
     wanted = [-100, 0, 1, -100, -100, 0, -100, -100, 1, -100, -100, *[1] * 6, -100]

@@ -33,8 +33,7 @@ def test_windows_overlap_by_the_stride_and_cover_the_context(tokenizer: PreTrain
     examples = RowEncoder(SQUAD, tokenizer).examples(rows().slice(0, 1))
     assert examples.lengths.max() <= 16
     starts = [
-        [start for start in part if start >= 0]
-        for part in np.split(examples.source["start"], examples.offsets[1:-1])
+        [start for start in part if start >= 0] for part in np.split(examples.source["start"], examples.offsets[1:-1])
     ]
     assert len(starts) > 2
     for before, after in pairwise(starts):
@@ -81,6 +80,4 @@ def test_long_questions_are_cut_and_counted(tokenizer: PreTrainedTokenizerFast) 
 
 def test_a_stride_that_leaves_no_room_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(RequestError, match="larger --max-length"):
-        RowEncoder(
-            Task("s", "span", ("question", "context"), "answers", max_length=64, stride=128), tokenizer
-        )
+        RowEncoder(Task("s", "span", ("question", "context"), "answers", max_length=64, stride=128), tokenizer)

@@ -77,9 +77,7 @@ def test_an_entity_does_not_reach_into_the_next_sentence() -> None:
     names = ("O", "B-PER", "I-PER")
     gold = np.array([1, 1])
     found = np.array([1, 2])  # a new sentence starts a new entity, whatever its tag
-    assert (
-        score(task("entity_f1", kind="tags", labels=names), examples(gold, [1, 1]), found)["entity_f1"] == 1.0
-    )
+    assert score(task("entity_f1", kind="tags", labels=names), examples(gold, [1, 1]), found)["entity_f1"] == 1.0
 
 
 def test_a_metric_of_another_kind_is_refused() -> None:
@@ -169,14 +167,12 @@ def test_all_official_validation_questions() -> None:
         (max(0, min(first + left, end - 1)), min(len(context), max(end + right, first + left + 1, 1)))
         for (first, end), (left, right), context in zip(gold, shifts, contexts, strict=True)
     ]
-    wanted = [
-        second_f1(text[a:b], one["text"]) for text, (a, b), one in zip(contexts, moved, answers, strict=True)
-    ]
+    wanted = [second_f1(text[a:b], one["text"]) for text, (a, b), one in zip(contexts, moved, answers, strict=True)]
     for text, (a, b), one, pair in zip(contexts, moved, answers, wanted, strict=True):
         assert (exact_match(text[a:b], one["text"]), token_f1(text[a:b], one["text"])) == pytest.approx(pair)
     found = squad_scores(rows, moved)
     assert (found["exact_match"], found["f1"]) == pytest.approx(tuple(np.mean(wanted, axis=0)))
-    assert 0.1 < found["exact_match"] < 0.9
+    assert 0.01 < found["exact_match"] < found["f1"] < 0.9
 
 
 def test_normalization_keeps_letters_of_other_scripts() -> None:

@@ -31,9 +31,7 @@ def arrange(table: pa.Table, task: Task, names: Mapping[str, tuple[str, ...]], p
         columns = [*_texts(table, task), _label(table[task.label], task, names.get(task.label, ()))]
         columns += [table[column].cast(pa.string()) for column in extra]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"The copy of '{task.name}' in {place} has a column of another type: {error}"
-        ) from error
+        raise DataError(f"The copy of '{task.name}' in {place} has a column of another type: {error}") from error
     return pa.table(dict(zip(wanted, columns, strict=True)))
 
 
@@ -49,9 +47,7 @@ def known_rows(table: pa.Table, task: Task) -> NDArray[np.bool_]:
 
 def _texts(table: pa.Table, task: Task) -> list[pa.ChunkedArray]:
     kind = pa.list_(pa.string()) if task.kind == "tags" else pa.string()
-    return [
-        pc.fill_null(table[column].cast(kind), [] if task.kind == "tags" else "") for column in task.texts
-    ]
+    return [pc.fill_null(table[column].cast(kind), [] if task.kind == "tags" else "") for column in task.texts]
 
 
 def _label(column: pa.ChunkedArray, task: Task, stated: tuple[str, ...]) -> pa.ChunkedArray:

@@ -85,21 +85,15 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hex key over everything that decides which pieces a tokenizer makes."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        state = json.dumps(
-            [sorted(tokenizer.get_vocab().items()), repr(sorted(tokenizer.init_kwargs.items()))]
-        )
+        state = json.dumps([sorted(tokenizer.get_vocab().items()), repr(sorted(tokenizer.init_kwargs.items()))])
     else:  # padding and truncation are left out: calls change them, and bitfit sets its own
         document = json.loads(backend.to_str())
-        state = json.dumps(
-            {name: part for name, part in document.items() if name not in ("padding", "truncation")}
-        )
+        state = json.dumps({name: part for name, part in document.items() if name not in ("padding", "truncation")})
     settings = [type(tokenizer).__name__, tokenizer.truncation_side, list(tokenizer.model_input_names)]
     return hashlib.sha256(json.dumps([state, settings]).encode()).hexdigest()
 
 
-def as_examples(
-    arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], rows: pa.Table, task: Task
-) -> Examples:
+def as_examples(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], rows: pa.Table, task: Task) -> Examples:
     """The noun around the arrays; what scoring needs beside the pieces goes into its source."""
     source: dict[str, Any] = {name: array for name, array in arrays.items() if name not in _EXAMPLE_ARRAYS}
     if task.kind == "span":
@@ -123,15 +117,11 @@ def said(split: str, examples: Examples, task: Task) -> list[str]:
         limit = examples.source.get("question_pieces", task.max_length)
         notes.append(f"{split}: {examples.truncated:,} of {rows:,} {what} longer than {limit} tokens")
     if examples.source.get("words_lost"):
-        notes.append(
-            f"{split}: {examples.source['words_lost']:,} words were cut off or made no piece: not scored"
-        )
+        notes.append(f"{split}: {examples.source['words_lost']:,} words were cut off or made no piece: not scored")
     if task.kind == "span":
         notes.append(f"{split}: {rows:,} questions in {len(examples):,} windows")
     if examples.source.get("misplaced"):
-        notes.append(
-            f"{split}: {examples.source['misplaced']:,} answers are not at their place: no answer to learn"
-        )
+        notes.append(f"{split}: {examples.source['misplaced']:,} answers are not at their place: no answer to learn")
     return notes
 
 

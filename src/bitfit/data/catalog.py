@@ -55,18 +55,14 @@ def _glue(
     return Known(task, "glue", config, "nyu-mll/glue", official)
 
 
-def _tags(
-    name: str, folder: str, label: str, metrics: tuple[Metric, ...], rows: tuple[int, int, int]
-) -> Known:
+def _tags(name: str, folder: str, label: str, metrics: tuple[Metric, ...], rows: tuple[int, int, int]) -> Known:
     task = Task(name, "tags", ("tokens",), label, metrics=metrics, max_length=GLUE_LENGTH)
     return Known(task, folder, "", official=dict(zip(("train", "validation", "test"), rows, strict=True)))
 
 
 _PAIR = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
-_REVIEW = Task(
-    "imdb", "class", ("text",), "label", ("negative", "positive"), ("accuracy", "f1"), max_length=256
-)
+_REVIEW = Task("imdb", "class", ("text",), "label", ("negative", "positive"), ("accuracy", "f1"), max_length=256)
 
 _MNLI = replace(
     _glue(

@@ -44,9 +44,7 @@ def local_copy(known: Known, data_dir: Path) -> Copy:
 def has_local_copy(known: Known, data_dir: Path) -> bool:
     """Whether the folder holds anything of the task."""
     return any(
-        shards(place, known.release_name(split))
-        for place in _places(known, data_dir)
-        for split in known.split_names
+        shards(place, known.release_name(split)) for place in _places(known, data_dir) for split in known.split_names
     )
 
 

@@ -43,6 +43,4 @@ class TaskData:
     task: Task
     splits: Mapping[str, Examples]
     notes: tuple[str, ...] = ()  # said aloud before training
-    measured_on: Mapping[str, str] = field(
-        default_factory=dict
-    )  # split -> "7,469 of 9,815": what a score is of
+    measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815": what a score is of

@@ -93,9 +93,7 @@ class TextEncoder:
             for row, encoding in enumerate(encodings)
             if len(shorter[row]) < len(texts[row]) and not encoding.overflowing
         ]
-        for row, encoding in zip(
-            again, self.backend.encode_batch_fast([texts[row] for row in again]), strict=True
-        ):
+        for row, encoding in zip(again, self.backend.encode_batch_fast([texts[row] for row in again]), strict=True):
             encodings[row] = encoding
         return encodings
 
@@ -121,11 +119,7 @@ def laid(ids: Sequence[list[int]], types: Sequence[list[int]] | None, truncated:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
     count = int(offsets[-1])
     flat = np.fromiter(chain.from_iterable(ids), np.int32, count)
-    kinds = (
-        np.zeros(count, np.uint8)
-        if types is None
-        else np.fromiter(chain.from_iterable(types), np.uint8, count)
-    )
+    kinds = np.zeros(count, np.uint8) if types is None else np.fromiter(chain.from_iterable(types), np.uint8, count)
     return Pieces(flat, kinds, offsets, truncated)
 
 
@@ -139,9 +133,7 @@ def _joined(parts: Sequence[Pieces]) -> Pieces:
     )
 
 
-def _chunks(
-    first: Sequence[str], second: Sequence[str] | None
-) -> Iterator[tuple[Sequence[str], Sequence[str] | None]]:
+def _chunks(first: Sequence[str], second: Sequence[str] | None) -> Iterator[tuple[Sequence[str], Sequence[str] | None]]:
     for start in range(0, len(first), CHUNK):
         part = slice(start, start + CHUNK)
         yield first[part], None if second is None else second[part]

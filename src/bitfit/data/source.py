@@ -3,7 +3,9 @@
 A known name is looked for in the data folder given, then in the embedded data, then on the hub.
 """
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,19 +14,27 @@ from bitfit.data.arrange import arrange, known_rows
 from bitfit.data.catalog import KNOWN, Known
 from bitfit.data.copies import Copy, has_local_copy, hub_copy, local_copy
 from bitfit.data.embedded import SOURCES, reviews
+from bitfit.data.formats import READERS
 from bitfit.data.options import DataOptions
+from bitfit.data.own import own_copy, own_files
 from bitfit.data.split import hold_out, sample
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.errors import DataError, RequestError, nearest
 
 DEFAULTS = DataOptions()
+_HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(:[\w.-]+)?")  # owner/name or owner/name:configuration
 
 
 def load_task(name: str, *, options: DataOptions = DEFAULTS) -> TaskTable:
     """The rows of a known task, of a file or folder of one's own, or of a hub data set."""
     if name in KNOWN:
         return _finished(_known(KNOWN[name], options), options)
+    if Path(name).exists():
+        return _finished(own_files(Path(name), options), options)
+    if _HUB_NAME.fullmatch(name) and Path(name).suffix.lower() not in READERS:
+        dataset, _, config = name.partition(":")
+        return _finished(own_copy(dataset.rpartition("/")[2], hub_copy(dataset, config), options), options)
     raise RequestError(f"No task, file or folder named '{name}'. {nearest(name, KNOWN)}")
 
 
@@ -61,9 +71,7 @@ def _copy(known: Known, options: DataOptions) -> Copy:
             f"'{known.task.name}' is not on the hub in a form that loads without running code. "
             f"Give --data-dir with a folder '{known.folder}' in the hub's layout, or the files themselves."
         )
-    return hub_copy(
-        known.hub, known.config, {split: known.release_name(split) for split in known.split_names}
-    )
+    return hub_copy(known.hub, known.config, {split: known.release_name(split) for split in known.split_names})
 
 
 def _adjusted(task: Task, options: DataOptions) -> Task:
@@ -77,6 +85,7 @@ def _adjusted(task: Task, options: DataOptions) -> Task:
         task,
         label=options.tags if options.tags is not None and task.kind == "tags" else task.label,
         max_length=options.max_length or task.max_length,
+        stride=min(task.stride, (options.max_length or task.max_length) // 3),
         pool=options.pool or task.pool,
     )
 

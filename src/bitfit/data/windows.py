@@ -68,9 +68,7 @@ class WindowEncoder:
         """Questions cut to the pieces allowed, and how many were."""
         encodings = self.whole.encode_batch(list(questions), add_special_tokens=False)
         asked = [
-            text
-            if len(encoding.ids) <= self.question_pieces
-            else text[: encoding.offsets[self.question_pieces - 1][1]]
+            text if len(encoding.ids) <= self.question_pieces else text[: encoding.offsets[self.question_pieces - 1][1]]
             for text, encoding in zip(questions, encodings, strict=True)
         ]
         return asked, sum(len(encoding.ids) > self.question_pieces for encoding in encodings)
@@ -124,9 +122,7 @@ def _located(start: NDArray[np.int32], end: NDArray[np.int32], first: int, last:
     return (int(touched[0]), int(touched[-1])) if len(touched) else (0, 0)
 
 
-def gold_characters(
-    rows: Sequence[Mapping[str, Any]], contexts: Sequence[str]
-) -> list[tuple[int, int] | None]:
+def gold_characters(rows: Sequence[Mapping[str, Any]], contexts: Sequence[str]) -> list[tuple[int, int] | None]:
     """The characters of each row's first answer; None where it has none, or not where it says."""
     found: list[tuple[int, int] | None] = []
     for answers, context in zip(rows, contexts, strict=True):

@@ -1,0 +1,174 @@
+"""Every value of one's own rows is checked and given its type; knows nothing of files or of guessing.
+
+Problems are gathered, each with its file, row, column and what was found; a row with a problem is never used.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from bitfit.data.columns import NUMBER, Columns, label_text
+from bitfit.data.formats import is_unicode
+from bitfit.data.part import Part, shown
+
+MOST_CHARACTERS = 1_000_000
+_LISTED_LABELS = 8
+
+
+def checked(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> pa.Table:
+    """The rows in the shape of a TaskTable; what is wrong is added to `problems`, its values are then empty."""
+    absent = [name for name in (*columns.texts, columns.label) if name not in part.columns]
+    if absent:
+        problems.append(f"{part.place}: no column {', '.join(map(repr, absent))}; found {', '.join(part.columns)}")
+        return None
+    if columns.kind == "tags":
+        return _sentences(part, columns, labels, problems)
+    arrays = {name: _column(part, name, text_problem, "", problems) for name in columns.texts}
+    if columns.kind == "span":
+        return _spans(part, columns, arrays, problems)
+    arrays[columns.label] = _labels(part, columns, labels, problems)
+    kinds = {name: pa.string() for name in columns.texts}
+    kinds[columns.label] = pa.float32() if columns.kind == "number" else pa.int64()
+    return pa.table({name: pa.array(values, kinds[name]) for name, values in arrays.items()})
+
+
+def texts_only(part: Part, names: Sequence[str], problems: list[str]) -> dict[str, list[str]]:
+    """The text columns of rows that need no label (to predict), checked like any other."""
+    return {name: _column(part, name, text_problem, "", problems) for name in names}
+
+
+def text_problem(value: Any) -> str | None:
+    """What is wrong with a text, or None."""
+    if value is None:
+        return "the text is missing"
+    if not isinstance(value, str):
+        return f"expected a text, found {shown(value)}"
+    if not value.strip():
+        return "the text is empty"
+    if len(value) > MOST_CHARACTERS:
+        return f"the text has {len(value):,} characters, more than the {MOST_CHARACTERS:,} allowed"
+    if not is_unicode(value):
+        return f"not UTF-8: {shown(value)}"
+    return "the text holds a NUL character" if "\0" in value else None
+
+
+def has_labels(part: Part, label: str) -> bool:
+    """Whether any row has its label; a part without any is one to predict, not to score."""
+    return any(not _missing(value) for value in part.columns.get(label, ()))
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _column(
+    part: Part, name: str, problem: Callable[[Any], str | None], instead: Any, problems: list[str]
+) -> list[Any]:
+    good = []
+    for index, value in enumerate(part.columns[name]):
+        wrong = problem(value)
+        if wrong is not None:
+            problems.append(f"{part.where(index, name)}: {wrong}")
+        good.append(value if wrong is None else instead)
+    return good
+
+
+def _labels(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> list[Any]:
+    if columns.kind == "number":
+        numbers = _column(part, columns.label, _number_problem, 0.0, problems)
+        return [float(value) for value in numbers]
+    known = {name: index for index, name in enumerate(labels)}
+    named = _column(part, columns.label, lambda value: _class_problem(value, known), None, problems)
+    return [known.get(label_text(value) or "", -1) for value in named]
+
+
+def _number_problem(value: Any) -> str | None:
+    text = label_text(value)
+    if text is None:
+        return "the label is missing"
+    if isinstance(value, bool) or not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        return f"expected a number, found {shown(value)}"
+    return None if abs(float(text)) < 1e30 else f"the number {text} is too large"  # fp32 ends at 3e38
+
+
+def label_problem(value: Any) -> str | None:
+    """What is wrong with the label of a class whatever the classes are, or None."""
+    if isinstance(value, list | dict | bytes):
+        return f"expected a label, found {shown(value)}"
+    text = label_text(value)
+    if text is None:
+        return "the label is missing"
+    return None if is_unicode(text) and "\0" not in text else f"not UTF-8: {shown(text)}"
+
+
+def _class_problem(value: Any, known: Mapping[str, int]) -> str | None:
+    wrong = label_problem(value)
+    text = label_text(value) or ""
+    if wrong is not None or text in known:
+        return wrong
+    names = ", ".join(list(known)[:_LISTED_LABELS]) + (", ..." if len(known) > _LISTED_LABELS else "")
+    return f"the label {shown(text)} is not among those of train ({names})"
+
+
+def _sentences(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> pa.Table:
+    known = {name: index for index, name in enumerate(labels)}
+    tokens_name, tags_name = columns.texts[0], columns.label
+    tokens, tags = [], []
+    pairs = zip(part.columns[tokens_name], part.columns[tags_name], strict=True)
+    for index, (words, names) in enumerate(pairs):
+        column, wrong = tokens_name, _words_problem(words)
+        if wrong is None:
+            column, wrong = tags_name, _tags_problem(words, names, known)
+        if wrong is not None:
+            problems.append(f"{part.where(index, column)}: {wrong}")
+        tokens.append(words if wrong is None else [])
+        tags.append([known[label_text(name) or ""] for name in names] if wrong is None else [])
+    types = (pa.list_(pa.string()), pa.list_(pa.int64()))
+    return pa.table({tokens_name: pa.array(tokens, types[0]), tags_name: pa.array(tags, types[1])})
+
+
+def _words_problem(words: Any) -> str | None:
+    if not isinstance(words, list) or not words:
+        return f"expected a list of words, found {shown(words)}"
+    wrong = next((found for found in map(text_problem, words) if found is not None), None)
+    return wrong and f"a word of the sentence: {wrong}"
+
+
+def _tags_problem(words: list[str], names: Any, known: Mapping[str, int]) -> str | None:
+    if not isinstance(names, list):
+        return f"expected a list of tags, found {shown(names)}"
+    if len(names) != len(words):
+        return f"{len(words)} words but {len(names)} tags"
+    wrong = next((name for name in names if label_text(name) not in known), None)
+    return None if wrong is None and None not in names else f"a tag is missing or unknown: {shown(wrong)}"
+
+
+def _spans(part: Part, columns: Columns, arrays: dict[str, list[Any]], problems: list[str]) -> pa.Table:
+    answers = []
+    for index, (value, context) in enumerate(zip(part.columns[columns.label], arrays[columns.texts[1]], strict=True)):
+        found = _answers(value, context, part.columns.get("answer_start", {}), index)
+        if isinstance(found, str):
+            problems.append(f"{part.where(index, columns.label)}: {found}")
+        answers.append({"text": [], "answer_start": []} if isinstance(found, str) else found)
+    kind = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
+    ids = part.columns.get("id") or [part.where(index) for index in range(len(part))]
+    names = {**arrays, columns.label: pa.array(answers, kind), "id": pa.array([str(one) for one in ids])}
+    return pa.table(names)
+
+
+def _answers(value: Any, context: str, starts: Any, index: int) -> dict[str, list[Any]] | str:
+    """Answers with their places, or what is wrong; a bare text is looked for in the context."""
+    if isinstance(value, str):
+        start = starts[index] if starts else context.find(value)
+        value = {"text": [value], "answer_start": [int(start) if str(start).isdigit() else -1]}
+    texts, places = (value.get(name) if isinstance(value, dict) else None for name in ("text", "answer_start"))
+    if not isinstance(texts, list) or not isinstance(places, list) or len(texts) != len(places) or not texts:
+        return f"expected an answer, or text and answer_start as lists of one length, found {shown(value)}"
+    for text, start in zip(texts, places, strict=True):
+        if not isinstance(text, str) or not text.strip() or isinstance(start, bool) or not isinstance(start, int):
+            return f"expected an answer's text and its first character, found {shown([text, start])}"
+        if start < 0 or context[start : start + len(text)] != text:
+            return f"the answer {shown(text)} does not stand in the context at character {start}"
+    return {"text": texts, "answer_start": places}

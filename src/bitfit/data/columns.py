@@ -1,0 +1,179 @@
+"""Which columns of one's own data are texts and label, and what kind of task they make; knows nothing of files.
+
+What the user named is taken; the rest is found by usual names and by the values, and every guess is said.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitfit.backbone.heads import HeadKind
+from bitfit.data.options import DataOptions
+from bitfit.errors import DataError, nearest
+
+LABEL_NAMES = ("label", "labels", "class", "target", "category", "sentiment", "intent", "score", "rating", "y")
+TEXT_NAMES = ("text", "sentence", "review", "content", "comment", "message", "body", "title", "document")
+PAIRS = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("query", "passage"),
+)
+TAG_NAMES = ("tags", "ner_tags", "pos_tags", "upos", "xpos", "labels", "label")
+_NUMBERING = ("id", "idx", "index")
+TOKEN_NAMES = ("tokens", "words")
+NUMBER = re.compile(r"[-+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][-+]?[0-9]+)?")
+WHOLE = re.compile(r"[-+]?[0-9]+([.]0*)?")
+MOST_WHOLE_CLASSES = 20  # more different whole numbers than this are a number, not a class
+MOSTLY = 0.9  # share of numbers from which the others are mistakes
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a task and its kind, and what was guessed."""
+
+    kind: HeadKind
+    texts: tuple[str, ...]
+    label: str
+    notes: tuple[str, ...] = ()
+
+
+def choose(columns: Mapping[str, Sequence[Any]], options: DataOptions, place: str) -> Columns:
+    """The task's columns among those of its train rows."""
+    _check_named(columns, options, place)
+    names = list(columns)
+    if _is_tagging(columns, options):
+        return _tagging(names, options, place)
+    if _is_span(columns, options):
+        return _span(names, options, place)
+    label = options.label or _first(LABEL_NAMES, names) or _other_than_text(names, options, place)
+    texts = _texts([name for name in names if name != label and name.lower() not in _NUMBERING], options, place)
+    kind = options.kind or _kind(columns[label], label)
+    guessed = [] if options.kind else [f"kind of task: {kind}, by the values of '{label}'"]
+    if not options.text or not options.label:
+        guessed.insert(0, f"columns: text {' and '.join(map(repr, texts))}, label '{label}'")
+    return Columns(kind, texts, label, tuple(guessed))
+
+
+def label_text(value: Any) -> str | None:
+    """A label as its name; None where it is missing. A whole float (a column with gaps) is its whole number."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip() or None
+
+
+def _kind(values: Sequence[Any], label: str) -> HeadKind:
+    found = [text for value in values if (text := label_text(value)) is not None]
+    numbers = [text for text in found if NUMBER.fullmatch(text)]
+    if not mostly_numbers(found):
+        _refuse_too_many(found, label)
+        return "class"
+    whole = all(WHOLE.fullmatch(text) for text in numbers)
+    return "class" if whole and len(set(numbers)) <= MOST_WHOLE_CLASSES else "number"
+
+
+def mostly_numbers(labels: Sequence[str]) -> bool:
+    """Whether labels are numbers but for a few, which are then mistakes and not classes."""
+    return bool(labels) and sum(bool(NUMBER.fullmatch(text)) for text in labels) >= MOSTLY * len(labels)
+
+
+def _refuse_too_many(found: Sequence[str], label: str) -> None:
+    different = len(set(found))
+    if len(found) >= 10 and different > len(found) / 2:
+        raise DataError(
+            f"The column '{label}' holds {different:,} different values in {len(found):,} rows, which is no "
+            "class. Name the right column with --label, or say --kind class if every value is meant."
+        )
+
+
+def _check_named(columns: Mapping[str, Sequence[Any]], options: DataOptions, place: str) -> None:
+    named = {
+        "--text": options.text,
+        "--text-pair": options.text_pair,
+        "--label": options.label,
+        "--tokens": options.tokens,
+        "--tags": options.tags,
+    }
+    absent = [f"{flag} {name}: no such column. {nearest(name, columns)}" for flag, name in named.items()
+              if name is not None and name not in columns]  # fmt: skip
+    if absent:
+        raise DataError(f"{place} lacks columns that were asked for.", absent)
+
+
+def _is_tagging(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool:
+    if options.kind is not None:
+        return options.kind == "tags"
+    if options.tokens or options.tags:
+        return True
+    tokens = _first(TOKEN_NAMES, list(columns))
+    return not options.text and tokens is not None and any(isinstance(one, list) for one in columns[tokens])
+
+
+def _tagging(names: Sequence[str], options: DataOptions, place: str) -> Columns:
+    tokens = options.tokens or _first(TOKEN_NAMES, names)
+    tags = options.tags or options.label or _first(TAG_NAMES, names)
+    if tokens is None or tags is None:
+        raise DataError(
+            f"{place} has no column of {'words' if tokens is None else 'tags'}: name it with "
+            f"{'--tokens' if tokens is None else '--tags'}. Columns: {', '.join(names)}."
+        )
+    guessed = () if options.tokens and options.tags else (f"columns: tokens '{tokens}', tags '{tags}'",)
+    return Columns("tags", (tokens,), tags, guessed)
+
+
+def _is_span(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool:
+    if options.kind is not None:
+        return options.kind == "span"
+    usual = {"question", "context"} <= set(columns) and not options.label
+    return usual and bool(_first(("answers", "answer"), list(columns)))
+
+
+def _span(names: Sequence[str], options: DataOptions, place: str) -> Columns:
+    question, context = options.text or "question", options.text_pair or "context"
+    label = options.label or _first(("answers", "answer"), names)
+    absent = [name for name in (question, context, label or "answers") if name not in names]
+    if absent or label is None:
+        raise DataError(
+            f"{place} lacks the columns {', '.join(absent)} of a span task. Name them with --text (question), "
+            f"--text-pair (context), --label (answers). Columns: {', '.join(names)}."
+        )
+    return Columns("span", (question, context), label, ("kind of task: span, answers marked in a context",))
+
+
+def _texts(names: Sequence[str], options: DataOptions, place: str) -> tuple[str, ...]:
+    if options.text:
+        return (options.text,) + ((options.text_pair,) if options.text_pair else ())
+    if options.text_pair:
+        raise DataError(f"{place}: --text-pair names the second text; name the first with --text.")
+    pair = next((pair for pair in PAIRS if set(pair) <= set(names)), None)
+    if pair is not None:
+        return pair
+    usual = [name for name in names if name.lower() in TEXT_NAMES]
+    if len(usual) == 1:
+        return (usual[0],)
+    if len(names) == 1:
+        return (names[0],)
+    raise DataError(f"{place}: which column is the text? Name it with --text. Columns: {', '.join(names)}.")
+
+
+def _other_than_text(names: Sequence[str], options: DataOptions, place: str) -> str:
+    """With two columns, one of them a text, the other is the label."""
+    given = {options.text, options.text_pair} - {None}
+    left = [name for name in names if name not in given and (given or name.lower() not in TEXT_NAMES)]
+    if len(left) == 1 and len(names) > 1:
+        return left[0]
+    raise DataError(f"{place}: which column is the label? Name it with --label. Columns: {', '.join(names)}.")
+
+
+def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in reversed(names)}
+    return next((lower[name] for name in wanted if name in lower), None)
