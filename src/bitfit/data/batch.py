@@ -20,7 +20,7 @@ from bitfit.data.task import Task
 from bitfit.data.windows import WindowEncoder, answer_pieces, gold_characters
 from bitfit.data.words import WordEncoder, tags_at_starts
 
-FORMAT = 1  # raise when the arrays change their meaning: older entries are then not found
+FORMAT = 2  # raise when the arrays change their meaning: older entries are then not found
 _EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")
 
 
@@ -167,7 +167,8 @@ def _tagged(
     else:
         values = tags_at_starts(words, [np.array(row, np.int64) for row in labels.to_pylist()])
     lost = sum(len(sentence) for sentence in sentences) - int((words.word >= 0).sum())
-    arrays = {**_arrays(words.pieces, values), "word": words.word}
+    counts = np.array([len(sentence) for sentence in sentences], np.int64)
+    arrays = {**_arrays(words.pieces, values), "word": words.word, "words": counts}
     return arrays, {**_facts(words.pieces), "words_lost": lost}
 
 

@@ -21,10 +21,11 @@ class Examples:
     # word begins; span: int64 (examples, 2) first and last piece in the window, (0, 0) where no answer is
     labels: NDArray[Any]
     truncated: int = 0  # texts that were longer than the maximum length
-    # What scoring and answering need beside the pieces. tags: `word` (tokens,), the number of the word that
-    # begins at each piece, -1 where none does. span: `row` (windows,), the question that each window is of;
-    # `start` and `end` (tokens,), each piece's characters in the context, -1 outside; `rows`, the table
-    # of questions, and the names of its columns `context` and `answers`
+    # What scoring and answering need beside the pieces.
+    # tags: `word` (tokens,), the number of the word that begins at each piece, -1 where none does; `words`
+    # (sentences,), how many words there are.
+    # span: `row` (windows,), the question that each window is of; `start` and `end` (tokens,), each piece's
+    # characters in the context, -1 outside; `rows`, the table of questions; `context`, `answers`, its columns
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -38,6 +38,17 @@ def load_task(name: str, *, options: DataOptions = DEFAULTS) -> TaskTable:
     raise RequestError(f"No task, file or folder named '{name}'. {nearest(name, KNOWN)}")
 
 
+def rows_to_answer(known: Known, split: str, options: DataOptions = DEFAULTS) -> pa.Table:
+    """The rows of one test set of a known task, with labels or without, in the release's order."""
+    copy = _copy(known, options)
+    if split not in copy.splits:
+        raise DataError(f"The copy of '{known.task.name}' in {copy.place} has no part '{known.release_name(split)}'.")
+    rows = copy.splits[split]
+    if "idx" in rows.column_names:
+        rows = rows.sort_by("idx")
+    return arrange(rows, known.task, copy.label_names, copy.place).select(list(known.task.texts))
+
+
 def _known(known: Known, options: DataOptions) -> TaskTable:
     task = _adjusted(known.task, options)
     copy = _copy(known, options)

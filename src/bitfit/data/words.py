@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from bitfit.data.examples import Examples
 from bitfit.data.pieces import CHUNK, Pieces, fast_copy, laid, wants_types
 from bitfit.errors import DataError
 
@@ -58,6 +60,16 @@ def tags_at_starts(words: Words, tags: Sequence[NDArray[np.int64]]) -> NDArray[n
     flat = np.concatenate([np.zeros(0, np.int64), *tags])
     labels[begins] = flat[firsts[sentence[begins]] + words.word[begins]]
     return labels
+
+
+def tags_of_words(examples: Examples, found: NDArray[Any], labels: Sequence[str]) -> list[list[str | None]]:
+    """Each sentence's tags, a predicted label for each piece given; None for words that were cut off."""
+    tags: list[list[str | None]] = [[None] * count for count in examples.source["words"].tolist()]
+    word = examples.source["word"]
+    sentence = np.repeat(np.arange(len(examples)), examples.lengths)
+    for place in np.flatnonzero(word >= 0):
+        tags[sentence[place]][word[place]] = labels[int(found[place])]
+    return tags
 
 
 def _starts(word_ids: list[int | None]) -> NDArray[np.int32]:

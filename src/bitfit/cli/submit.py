@@ -1,0 +1,98 @@
+"""`bitfit submit`: delta files answer GLUE's unlabelled tests into the zip for its server; knows no file format."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitfit.cli.output import json_option, log, result
+from bitfit.errors import BackboneError, DataError, RequestError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from bitfit.data.submission import GlueFile
+    from bitfit.delta.delta import Delta
+
+
+@click.command("submit")
+@click.argument("deltas", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("glue.zip"), show_default=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout.")
+@click.option("--model", help="Default: the backbone that each file names.")
+@json_option
+def command(deltas: tuple[Path, ...], out: Path, data_dir: Path | None, model: str | None, as_json: bool) -> None:
+    """Answer GLUE's tests with the delta in each FILE and write the zip that its server takes.
+
+    One FILE for each task; MNLI's answers both of its tests and the diagnostic set.
+    """
+    from bitfit.data.submission import write_submission
+    from bitfit.delta.delta import Delta
+
+    loaded = [Delta.load(path) for path in deltas]
+    _check(loaded)
+    answers: dict[str, NDArray[Any]] = {}
+    for delta in loaded:
+        answers.update(_answers(delta, model, data_dir))
+    if not answers:
+        raise DataError("None of the tests is there, so there is nothing to submit.")
+    missing = write_submission(out, answers)
+    rows = {name: len(values) for name, values in answers.items()}
+    result(as_json, {"out": str(out), "files": rows, "missing": missing}, lambda console: _show(console, out, rows))
+    if missing:
+        log().print(f"Still missing, and the server wants them all: {', '.join(missing)}.")
+
+
+def _check(deltas: "list[Delta]") -> None:
+    from bitfit.data.submission import FILES, files_of
+    from bitfit.errors import nearest
+
+    tasks = [delta.task.name for delta in deltas]
+    known = list(dict.fromkeys(file.known.task.name for file in FILES if file.known.task.name != "ax"))
+    for task in tasks:
+        if not files_of(task) or task not in known:
+            raise RequestError(f"'{task}' is no task of GLUE. {nearest(task, known)}")
+        if tasks.count(task) > 1:
+            raise RequestError(f"Two files answer '{task}': give one for each task.")
+
+
+def _answers(delta: "Delta", model: str | None, data_dir: Path | None) -> "dict[str, NDArray[Any]]":
+    from bitfit.backbone.load import load
+    from bitfit.data.submission import files_of
+    from bitfit.training.evaluate import Predictor
+
+    backbone = load(model or delta.backbone)
+    if backbone.tokenizer is None:
+        raise BackboneError(f"'{backbone.name}' has no tokenizer, so it cannot read texts.")
+    predictor = Predictor(backbone, delta)
+    found = {}
+    for file in files_of(delta.task.name):
+        try:
+            found[file.name] = _file_answers(file, delta, predictor, backbone.tokenizer, data_dir)
+        except DataError as error:
+            log().print(f"{file.name} is left out: {error}")
+    return found
+
+
+def _file_answers(
+    file: "GlueFile", delta: "Delta", predictor: Any, tokenizer: Any, data_dir: Path | None
+) -> "NDArray[Any]":
+    import numpy as np
+
+    from bitfit.data.batch import RowEncoder
+    from bitfit.data.options import DataOptions
+    from bitfit.data.source import rows_to_answer
+
+    rows = rows_to_answer(file.known, file.split, DataOptions(data_dir=data_dir))
+    outputs = np.asarray(predictor.outputs(RowEncoder(delta.task, tokenizer).examples(rows)))
+    if delta.task.kind == "number":
+        return outputs
+    places = np.array([file.known.task.labels.index(label) for label in delta.task.labels])
+    return np.asarray(places[outputs.argmax(axis=1)])
+
+
+def _show(console: "Console", out: Path, rows: dict[str, int]) -> None:
+    for name, count in rows.items():
+        console.print(f"{name}: {count:,} answers")
+    console.print(f"Written to {out}")
