@@ -4,9 +4,10 @@ The values are the trained parameters themselves, not differences: applying give
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -21,7 +22,8 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
 from bitfit.delta.document import Document, Place, SlotLine
-from bitfit.errors import DeltaError
+from bitfit.errors import DeltaError, RequestError
+from bitfit.methods.prepare import carried_by, graft, remove
 from bitfit.methods.slots import HeadMode, Slot
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -32,18 +34,23 @@ _INDEX = "::index"  # ends the name of the tensor that holds a slot's indices
 _INT32_MOST = 2**31
 
 
+def _nothing() -> None:
+    """What there is to do after reverting a model that was given no new parameters."""
+
+
 class Reverter:
     """The bytes that applying replaced; puts them back once, at the end of a `with` block or when told."""
 
-    def __init__(self, saved: list[tuple[nn.Parameter, Where, Tensor]]) -> None:
-        self._saved = saved
+    def __init__(self, saved: list[tuple[nn.Parameter, Where, Tensor]], after: Callable[[], None]) -> None:
+        self._saved, self._after = saved, after
 
     def revert(self) -> None:
         """Puts every replaced value back, to the bit. A second call does nothing."""
         with torch.no_grad():
             for parameter, where, value in self._saved:
                 parameter[where] = value
-        self._saved = []
+        self._after()
+        self._saved, self._after = [], _nothing
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +102,18 @@ class Delta:
                 f"Give the model it was trained on: --model {self.backbone}."
             )
 
+    def fit(self, model: nn.Module) -> Callable[[], None]:
+        """Puts the new parameters of a grafting method into a task model; the answer takes them out again.
+
+        Nothing happens for other methods, and where the model has them already.
+        """
+        fresh = carried_by(model) is None
+        try:
+            graft(model, self.method)
+        except RequestError as error:
+            raise DeltaError(f"The delta's method does not fit the model. {error}") from error
+        return partial(remove, model) if fresh else _nothing
+
     @contextmanager
     def applied(self, backbone: Backbone) -> Iterator[PreTrainedModel]:
         """The trained task model while the block runs; afterwards the backbone is as it was, to the bit."""
@@ -105,8 +124,13 @@ class Delta:
 
     def apply(self, model: nn.Module) -> Reverter:
         """Writes the values into a task model's own parameters, all or none; the answer takes them back."""
-        places = _places(self.slots, model)
-        reverter = Reverter([(parameter, at, parameter.detach()[at].clone()) for parameter, at in places])
+        undo = self.fit(model)
+        try:
+            places = _places(self.slots, model)
+        except DeltaError:
+            undo()
+            raise
+        reverter = Reverter([(parameter, at, parameter.detach()[at].clone()) for parameter, at in places], undo)
         try:
             with torch.no_grad():
                 for slot, (parameter, where) in zip(self.slots, places, strict=True):
@@ -120,6 +144,7 @@ class Delta:
         """Tries it on a backbone: applying gives its values and reverting gives the backbone, to the bit."""
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
+        self.fit(model)
         places = _places(self.slots, model)
         before = [parameter.detach()[where].clone() for parameter, where in places]
         with self.apply(model):

@@ -3,16 +3,27 @@
 The folder loads without this package: `AutoModelForSequenceClassification.from_pretrained(folder)`.
 """
 
+import copy
 import secrets
 import shutil
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from bitfit.backbone.load import Backbone, quiet
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DeltaError
+from bitfit.methods.lora import fold
+from bitfit.methods.names import MethodName
+from bitfit.methods.prepare import carried_by
+
+# What a configuration says so that a bias-free architecture has biases.
+BIAS_SETTINGS = {
+    "llama": ("attention_bias", "mlp_bias"),
+    "modernbert": ("attention_bias", "mlp_bias", "norm_bias"),
+}
 
 
 def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
@@ -23,7 +34,7 @@ def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     with delta.applied(backbone) as model:
         _refuse_own_head(model)
         _name_labels(model, delta.task)
-        return _write(model, backbone, target)
+        return _write(_ordinary(model, delta), backbone, target)
 
 
 def _refuse_own_head(model: PreTrainedModel) -> None:
@@ -32,6 +43,38 @@ def _refuse_own_head(model: PreTrainedModel) -> None:
             f"{type(model).__name__} is bitfit's own head, which transformers cannot load by itself. "
             "Train with the architecture's own head (--pool first) to merge."
         )
+
+
+def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
+    """The trained model without new parameters that transformers would not know."""
+    graft = carried_by(model)
+    if graft is None:
+        return model
+    family = MethodName.parse(graft.method).family
+    if family == "lora":
+        fold(model)
+        return model
+    if family == "added-bias" and model.config.model_type in BIAS_SETTINGS:
+        return _with_biases(model)
+    raise DeltaError(
+        f"'{delta.method}' put new parameters into the model, and an ordinary checkpoint of {type(model).__name__} "
+        "has no place for them. Keep the delta file, or merge one of a method that changes the model's own parameters."
+    )
+
+
+def _with_biases(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model built with biases wherever its configuration can ask for them; new ones are zero."""
+    config = copy.deepcopy(model.config)
+    for setting in BIAS_SETTINGS[config.model_type]:
+        setattr(config, setting, True)
+    with torch.device("meta"), quiet():
+        roomy = type(model)(config)
+    state = model.state_dict()
+    for name, parameter in roomy.named_parameters():
+        if name not in state and name.endswith(".bias"):
+            state[name] = torch.zeros(parameter.shape)
+    roomy.load_state_dict(state, assign=True)
+    return roomy
 
 
 def _name_labels(model: PreTrainedModel, task: Task) -> None:

@@ -1,12 +1,15 @@
 """A method's name taken apart: family, terms in brackets, layers after an @; knows nothing of models.
 
-bitfit   bitfit[b_m2,b_q]   bitfit[query]@6-11   layernorm@last4   bitfit[all-but-key]
+bitfit   bitfit[b_m2,b_q]   bitfit[query]@6-11   layernorm@last4   bitfit[all-but-key]   bitfit[auto:0.04%]
+houlsby[64]   lora[r=4,alpha=8,query,key]   diff-pruning[structured]
 """
 
 import re
 from dataclasses import dataclass
 
 from bitfit.errors import RequestError
+
+AUTO = "auto:"
 
 _SHAPE = re.compile(r"(?P<family>[a-z][a-z0-9-]*)(\[(?P<terms>[^\[\]]*)\])?(@(?P<layers>.+))?")
 _LAYERS = re.compile(r"(?P<first>\d+)(-(?P<last>\d+))?|(?P<end>first|last)(?P<count>[1-9]\d*)")
@@ -20,6 +23,12 @@ class MethodName:
     family: str
     terms: tuple[str, ...] = ()  # symbols or roles as written; empty for all
     layers: tuple[str, ...] = ()  # "3", "6-11", "last4", "first2" as written; empty for all
+
+    @property
+    def budget(self) -> str | None:
+        """What follows `auto:` where the terms are to be chosen on a task's data: "0.04%" or "5000"."""
+        first = self.terms[0] if self.family == "bitfit" and len(self.terms) == 1 else ""
+        return first.removeprefix(AUTO) if first.startswith(AUTO) else None
 
     @classmethod
     def parse(cls, text: str) -> "MethodName":

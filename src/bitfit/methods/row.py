@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bitfit.backbone.draws import Draws
 from bitfit.backbone.heads import head_names
 from bitfit.methods.selection import Selection, Slot
 
@@ -53,6 +54,20 @@ class RowMap:
     def decays(self) -> Tensor:
         """1 for each number that weight decay applies to, else 0; (P,)."""
         return torch.cat([torch.full((slot.size,), float(slot.decays and not slot.inert)) for slot in self.slots])
+
+    def rates(self) -> Tensor | None:
+        """What the learning rate of each number is multiplied with, (P,); None where all have the same."""
+        return None
+
+    def penalty(self, theta: Tensor) -> Tensor | None:
+        """What is added to each row's loss, (rows,); None for nothing."""
+        del theta
+        return None
+
+    def drawn(self, theta: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """The tensors of a training pass, where a method may draw them."""
+        del draws
+        return self.tensors(theta)
 
     def tensors(self, theta: Tensor) -> dict[str, Tensor]:
         """Each trained parameter by name: with a leading row dimension where there are several rows."""

@@ -4,7 +4,7 @@ Freezing, counting, the optimizer and the saved file all come from the same Sele
 what is saved.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -76,12 +76,17 @@ def select(model: nn.Module, method: str = "bitfit", head: HeadMode = "full", se
     """What `method` lets change in a task model, or in a base model, which has no head.
 
     `head` says how much of the task head changes: all of it, its biases, or nothing. The seed matters to
-    methods that draw.
+    methods that draw. A method that grafts puts its new parameters into the model's tree.
     """
-    if head not in _HEAD_MODES:
-        raise RequestError(f"The head trains 'full', 'bias' or 'frozen'; found '{head}'. {nearest(head, _HEAD_MODES)}")
     name = MethodName.parse(method)
-    slots = [*family(name)(model, name, seed), *_head_slots(model, head)]
+    check_head_mode(head)
+    return assemble(model, method, head, family(name)(model, name, seed))
+
+
+def assemble(model: nn.Module, method: str, head: HeadMode, encoder: Sequence[Slot]) -> Selection:
+    """The selection of these slots of the encoder and what trains of the head."""
+    check_head_mode(head)
+    slots = [*encoder, *_head_slots(model, head)]
     if not slots:
         raise RequestError(
             f"'{method}' with the head '{head}' trains nothing in {type(model).__name__}. "
@@ -89,6 +94,12 @@ def select(model: nn.Module, method: str = "bitfit", head: HeadMode = "full", se
         )
     order = {parameter: number for number, (parameter, _) in enumerate(model.named_parameters())}
     return Selection(method, head, tuple(sorted(slots, key=lambda slot: order[slot.name])), model)
+
+
+def check_head_mode(head: str) -> None:
+    """Refuse a word that says nothing of the head."""
+    if head not in _HEAD_MODES:
+        raise RequestError(f"The head trains 'full', 'bias' or 'frozen'; found '{head}'. {nearest(head, _HEAD_MODES)}")
 
 
 def _head_slots(model: nn.Module, mode: HeadMode) -> list[Slot]:

@@ -11,10 +11,21 @@ from torch import nn
 
 from bitfit.errors import RequestError, nearest
 from bitfit.methods import random_baselines, subsets
+from bitfit.methods.added_bias import ADDED_BIAS
+from bitfit.methods.houlsby import HOULSBY
+from bitfit.methods.lora import LORA
 from bitfit.methods.names import MethodName
 from bitfit.methods.slots import Slot
 
 Family = Callable[[nn.Module, MethodName, int], list[Slot]]
+
+
+def _chosen_in_training(model: nn.Module, name: MethodName, seed: int) -> list[Slot]:
+    raise RequestError(
+        f"'{name.text}' chooses what changes while it trains on a task's data, so it cannot be resolved on a model "
+        "alone. bitfit.train(backbone, task, method) does both."
+    )
+
 
 FAMILIES: dict[str, Family] = {
     "bitfit": subsets.bitfit,
@@ -23,11 +34,17 @@ FAMILIES: dict[str, Family] = {
     "layernorm": subsets.layernorm,
     "random-uniform": random_baselines.random_uniform,
     "random-rows-columns": random_baselines.random_rows_columns,
+    "added-bias": ADDED_BIAS,
+    "lora": LORA,
+    "houlsby": HOULSBY,
+    "diff-pruning": _chosen_in_training,
 }
 
 
 def family(name: MethodName) -> Family:
     """The family of a method's name; a name that nobody knows is refused with the nearest."""
+    if name.budget is not None:
+        return _chosen_in_training
     if name.family not in FAMILIES:
         raise RequestError(f"There is no method '{name.family}'. {nearest(name.family, FAMILIES)}")
     return FAMILIES[name.family]

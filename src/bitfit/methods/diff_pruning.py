@@ -1,0 +1,162 @@
+"""`diff-pruning` (Guo et al. 2020): a sparse difference to all weights of the encoder, found by gates that can close.
+
+First every weight has a difference and a gate: value = pretrained + gate * difference. Gates are drawn from a
+stretched concrete distribution, and a penalty counts those that may be open (the L0 norm, relaxed). `structured`
+multiplies each gate by one for its whole tensor. Then the largest differences stay, half a percent of the encoder,
+and they alone train on. Knows nothing of data or of the loop.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bitfit.backbone.anatomy import encoder_of
+from bitfit.backbone.draws import Draws
+from bitfit.errors import RequestError
+from bitfit.methods.names import MethodName
+from bitfit.methods.row import RowMap
+from bitfit.methods.slots import Slot
+
+FAMILY = "diff-pruning"
+STRUCTURED = "structured"
+SHARE = 0.005  # of the encoder's parameters: what is kept
+PENALTY = 1.25e-7  # on each gate's chance of being open
+LOWEST, HIGHEST = -1.5, 1.5  # a gate is drawn from this stretch, then clamped to 0 ... 1
+GATE_START = 5.0  # log odds: nearly all open
+GATE_RATE = 0.1  # learning rate of the gates
+LEVELS = 1 << 16  # of a uniform draw
+
+
+def is_structured(name: MethodName) -> bool:
+    """Whether whole tensors have gates too; other words are refused."""
+    if name.layers or name.terms not in ((), (STRUCTURED,)):
+        raise RequestError(f"'{FAMILY}' prunes the whole encoder, or '{FAMILY}[{STRUCTURED}]'; found '{name.text}'.")
+    return bool(name.terms)
+
+
+def kept(model: nn.Module) -> int:
+    """How many elements stay."""
+    return round(SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()))
+
+
+class GatedRows(RowMap):
+    """Theta of the first phase: differences, the head, the gates' log odds, those of whole tensors; one row."""
+
+    def __init__(self, slots: Sequence[Slot], model: nn.Module, structured: bool, rate: float) -> None:
+        gated = [slot for slot in slots if not slot.in_head and not slot.inert]
+        super().__init__([*gated, *(slot for slot in slots if slot.in_head)], model)
+        self.gated, self.structured, self.rate = gated, structured, rate
+        self.bounds = (0, *accumulate(slot.size for slot in gated))
+        self.gates = self.bounds[-1]
+        self.values = super().size
+        self.pretrained = self.start[: self.gates]
+
+    @property
+    def size(self) -> int:
+        return self.values + self.gates + (len(self.gated) if self.structured else 0)
+
+    def starting_row(self, head: Mapping[str, Tensor]) -> Tensor:
+        row = torch.full((self.size,), GATE_START)
+        row[: self.values] = super().starting_row(head)
+        row[: self.gates] = 0.0  # differences, not values
+        return row
+
+    def decays(self) -> Tensor:
+        """The head's decay as ever; differences and gates are held back by the penalty."""
+        found = torch.zeros(self.size)
+        found[: self.values] = super().decays()
+        found[: self.gates] = 0.0
+        return found
+
+    def rates(self) -> Tensor:
+        """Gates have a learning rate of their own."""
+        found = torch.ones(self.size)
+        found[self.values :] = GATE_RATE / self.rate
+        return found
+
+    def tensors(self, theta: Tensor) -> dict[str, Tensor]:
+        """Every gate as it stands, without a draw."""
+        return self._named(theta, None)
+
+    def drawn(self, theta: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """Every gate drawn afresh."""
+        count = theta.shape[1] - self.values
+        uniform = draws.bits([count]).float().add_(LEVELS // 2 + 0.5).div_(LEVELS)
+        return self._named(theta, torch.logit(uniform))
+
+    def penalty(self, theta: Tensor) -> Tensor:
+        """The expected number of open gates, weighed; (rows,)."""
+        return PENALTY * torch.sigmoid(theta[:, self.values :] - math.log(-LOWEST / HIGHEST)).sum(1)
+
+    def difference(self, theta: Tensor) -> Tensor:
+        """What each gated element differs by, without a draw; (gated elements,)."""
+        return self._difference(theta[0], None)
+
+    def _difference(self, row: Tensor, noise: Tensor | None) -> Tensor:
+        odds = row[self.values :]
+        gates: Tensor = _Gate.apply(odds if noise is None else odds + noise)  # type: ignore[no-untyped-call]
+        own = row[: self.gates] * gates[: self.gates]
+        if not self.structured:
+            return own
+        sizes = torch.tensor(self.bounds).diff()
+        return own * torch.repeat_interleave(gates[self.gates :], sizes)
+
+    def _named(self, theta: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
+        row = theta[0]
+        values = self.pretrained + self._difference(row, noise)
+        return super().tensors(torch.cat([values, row[self.gates : self.values]])[None])
+
+    def pruned(self, theta: Tensor, count: int) -> tuple[list[Slot], dict[str, Tensor]]:
+        """The `count` largest differences: their slots, and the whole parameters with these alone changed."""
+        with torch.no_grad():
+            difference = self.difference(theta)
+            top = torch.topk(difference.abs(), count, sorted=False).indices.sort().values
+            whole = {slot.name: self.whole(slot.name) for slot in self.gated}
+            cuts = torch.searchsorted(top, torch.tensor(self.bounds)).tolist()
+            slots = []
+            for number, slot in enumerate(self.gated):
+                here = top[cuts[number] : cuts[number + 1]]
+                if len(here):
+                    place = here - self.bounds[number]
+                    index = place.numpy() if slot.index is None else slot.index[place.numpy()]
+                    whole[slot.name].view(-1)[torch.from_numpy(index)] += difference[here]
+                    slots.append(Slot(slot.name, slot.shape, index.astype(np.int64), part=slot.part))
+        return slots, whole
+
+    def whole(self, name: str) -> Tensor:
+        """A copy of a pretrained parameter."""
+        slot = next(slot for slot in self.gated if slot.name == name)
+        if slot.index is not None:
+            return self.rest[name].clone()
+        number = self.gated.index(slot)
+        return self.pretrained[self.bounds[number] : self.bounds[number + 1]].clone().view(slot.shape)
+
+    def head_of(self, theta: Tensor) -> dict[str, Tensor]:
+        """The head's parameters in a row."""
+        sizes = [slot.size for slot in self.slots if slot.in_head]
+        parts = theta[0].detach()[self.gates : self.values].split(sizes)
+        slots = [slot for slot in self.slots if slot.in_head]
+        return {slot.name: part.clone().view(slot.shape) for slot, part in zip(slots, parts, strict=True)}
+
+
+class _Gate(torch.autograd.Function):
+    """clamp(stretched sigmoid) of log odds; the gate itself is all that the way back needs."""
+
+    @staticmethod
+    def forward(ctx: Any, odds: Tensor) -> Tensor:
+        gate = torch.sigmoid(odds).mul_(HIGHEST - LOWEST).add_(LOWEST).clamp_(0.0, 1.0)
+        ctx.save_for_backward(gate)
+        return gate
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (gate,) = ctx.saved_tensors
+        share = (gate - LOWEST) / (HIGHEST - LOWEST)
+        slope = share * (1 - share) * (HIGHEST - LOWEST)
+        to_odds: Tensor = grads[0] * slope.masked_fill_((gate <= 0) | (gate >= 1), 0.0)
+        return to_odds

@@ -1,0 +1,112 @@
+"""`houlsby`: bottleneck adapters after attention and after the MLP (Houlsby et al. 2019); knows nothing of training.
+
+An adapter is down, GELU, up, and the identity around them. It stands right behind the projection that ends its
+sub-layer, before the residual and the norm. Weights start near zero, so the first answers are nearly the backbone's.
+The norms train as well. `houlsby[64]` asks for a width.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from bitfit.backbone.anatomy import encoder_of, places
+from bitfit.errors import RequestError
+from bitfit.methods import subsets
+from bitfit.methods.grafts import Graft, GraftFamily, Undo, swap
+from bitfit.methods.names import MethodName
+from bitfit.methods.slots import Slot
+
+SHARE = 0.036  # of the encoder's parameters: what the paper trains of BERT-large, on average over GLUE
+SPREAD = 1e-2  # standard deviation of the weights at the start, cut off at two of them
+ROLES = ("attention_output", "output")
+
+
+class Adapted(nn.Module):
+    """A projection with an adapter behind it."""
+
+    def __init__(self, base_layer: nn.Module, size: int, width: int) -> None:
+        super().__init__()
+        weight = base_layer.weight
+        assert isinstance(weight, Tensor)
+        self.base_layer = base_layer
+        self.down = nn.Linear(size, width, device=weight.device)
+        self.up = nn.Linear(width, size, device=weight.device)
+
+    @property
+    def weight(self) -> Tensor:
+        """The projection's: T5 looks at its type."""
+        return cast(Tensor, self.base_layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base_layer(x)
+        step: Tensor = self.up(functional.gelu(self.down(y)))
+        return y + step
+
+
+def _insert(model: nn.Module, name: MethodName) -> Undo:
+    layers = name.chosen_layers(subsets.layer_count(model))
+    modules = dict(model.named_modules())
+    sizes = {
+        place.name: _size(modules[place.name])
+        for place in places(model)
+        if place.role in ROLES and place.layer in layers and isinstance(modules[place.name], nn.Linear | Conv1D)
+    }
+    if not sizes:
+        raise RequestError(
+            f"'{name.text}' puts adapters behind the output projections of attention and MLP, and bitfit knows of "
+            f"none in {type(model).__name__}. 'bitfit' trains the biases of any architecture."
+        )
+    width = _width(model, name, sizes)
+    undo = swap(model, {place: Adapted(modules[place], size, width) for place, size in sizes.items()})
+    for place in sizes:
+        model.get_submodule(place).train(modules[place].training)
+    return undo
+
+
+def _size(projection: nn.Module) -> int:
+    """How many numbers it gives."""
+    weight = projection.weight
+    assert isinstance(weight, Tensor)
+    return weight.shape[1] if isinstance(projection, Conv1D) else weight.shape[0]
+
+
+def _width(model: nn.Module, name: MethodName, sizes: dict[str, int]) -> int:
+    """The bottleneck's width: the one asked for, or what makes adapters and norms the paper's share."""
+    if len(name.terms) > 1 or not all(term.isdecimal() for term in name.terms):
+        raise RequestError(f"'houlsby' takes the width of its adapters, as in 'houlsby[64]'; found '{name.text}'.")
+    most = 4 * max(sizes.values())
+    if name.terms:
+        width = int(name.terms[0])
+        if not 1 <= width <= most:
+            raise RequestError(f"An adapter's width is from 1 to {most} in this model; found '{name.text}'.")
+        return width
+    norms = sum(slot.size for slot in _norms(model))
+    wanted = SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()) - norms
+    return min(most, max(1, round((wanted - sum(sizes.values())) / sum(2 * size + 1 for size in sizes.values()))))
+
+
+def _slots(model: nn.Module, name: MethodName, graft: Graft) -> list[Slot]:
+    del name
+    new = [Slot(key, tuple(model.get_parameter(key).shape)) for key in graft.names]
+    return [*new, *_norms(model)]
+
+
+def _norms(model: nn.Module) -> list[Slot]:
+    """All norms of the encoder, or none where it has none."""
+    try:
+        return subsets.layernorm(model, MethodName("layernorm", "layernorm"), 0)
+    except RequestError:
+        return []
+
+
+def _start(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    values = torch.zeros(shape)
+    if not name.endswith(".bias"):
+        nn.init.trunc_normal_(values, 0.0, SPREAD, -2 * SPREAD, 2 * SPREAD, generator)
+    return values
+
+
+HOULSBY = GraftFamily(_insert, _start, _slots)
