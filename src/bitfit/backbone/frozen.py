@@ -78,11 +78,13 @@ class FastNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        entries = x.numel() // x.shape[-1]
+        bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else (0, entries)
+        if self.weight.dim() == 2:
+            return _norm_of_each_row(x.float(), self.weight, self.bias, self.eps, bounds).to(self.compute)
         if self.weight.requires_grad:
             y = functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
             return y.to(self.compute)
-        entries = x.numel() // x.shape[-1]
-        bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else (0, entries)
         result: Tensor = _FrozenNorm.apply(x, self.weight, self.bias, self.eps, bounds, self.compute)  # type: ignore[no-untyped-call]
         return result
 
@@ -120,7 +122,8 @@ class LooseDropout(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         return self._dropout(*args, **(kwargs or {}))
 
-    def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        del inplace  # the result is what counts
         result: Tensor = FastDropout(p, self.flow).train(training)(x)
         return result
 
@@ -223,6 +226,16 @@ def _linear_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, bounds: 
         for row, (start, stop) in enumerate(pairwise(bounds))
     ]
     return torch.cat(parts).view(*x.shape[:-1], math.prod(weight.shape[1:2]))
+
+
+def _norm_of_each_row(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, bounds: tuple[int, ...]
+) -> Tensor:
+    """A head's norm, whose scale (rows, size) is each row's own."""
+    sizes = torch.tensor(bounds).diff()
+    own = functional.layer_norm(x, x.shape[-1:], eps=eps).reshape(-1, x.shape[-1])
+    own = own * weight.repeat_interleave(sizes, dim=0)
+    return (own if bias is None else own + bias.repeat_interleave(sizes, dim=0)).view(x.shape)
 
 
 def _still(values: Tensor) -> nn.Parameter:
