@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bitfit.data.cache import maybe_get_entry, put_entry, user_cache
 from bitfit.data.examples import Examples, TaskData
+from bitfit.data.images import ImageEncoder
 from bitfit.data.pieces import Pieces, TextEncoder
 from bitfit.data.table import TaskTable, content_key
 from bitfit.data.task import Task
@@ -26,11 +27,14 @@ _EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")
 
 def tokenize(
     table: TaskTable,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     *,
     cache: Path | Literal["user"] | None = "user",
 ) -> TaskData:
-    """Every split of a task as examples; from the cache where the same content was tokenized before."""
+    """Every split of a task as examples; from the cache where the same content was tokenized before.
+
+    A task of images takes the image model's processor in the tokenizer's place.
+    """
     folder = user_cache() if cache == "user" else cache
     encoder = RowEncoder(table.task, tokenizer)
     splits = {
@@ -47,7 +51,7 @@ def tokenize(
 class RowEncoder:
     """Turns rows of one task into examples; rows without the label column get labels that mean unknown."""
 
-    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, task: Task, tokenizer: Any) -> None:
         self.task = task
         self.tokenizer = tokenizer
         self._encoder = _encoder(task, tokenizer)
@@ -61,6 +65,9 @@ class RowEncoder:
         """The arrays of an Examples and of its source by name, and the facts that are not arrays."""
         columns = [rows[column].to_pylist() for column in self.task.texts]
         labels = rows[self.task.label] if self.task.label in rows.column_names else None
+        if isinstance(self._encoder, ImageEncoder):
+            values = _values(labels, self.task, rows.num_rows)
+            return _pictured(self._encoder.pixels(columns[0]), values), {"truncated": 0}
         if isinstance(self._encoder, TextEncoder):
             pieces = self._encoder.encode(*columns)
             return _arrays(pieces, _values(labels, self.task, rows.num_rows)), _facts(pieces)
@@ -81,8 +88,10 @@ class RowEncoder:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hex key over everything that decides which pieces a tokenizer makes."""
+def tokenizer_key(tokenizer: Any) -> str:
+    """A hex key over everything that decides which pieces a tokenizer makes, or which pixels a processor."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.to_json_string()}".encode()).hexdigest()
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         state = json.dumps([sorted(tokenizer.get_vocab().items()), repr(sorted(tokenizer.init_kwargs.items()))])
@@ -136,7 +145,9 @@ def _split(rows: pa.Table, encoder: RowEncoder, folder: Path | None) -> Examples
     return as_examples(*stored, rows, encoder.task)
 
 
-def _encoder(task: Task, tokenizer: PreTrainedTokenizerBase) -> TextEncoder | WordEncoder | WindowEncoder:
+def _encoder(task: Task, tokenizer: Any) -> TextEncoder | WordEncoder | WindowEncoder | ImageEncoder:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return ImageEncoder(tokenizer)
     if task.kind == "tags":
         return WordEncoder(tokenizer, task.max_length)
     if task.kind == "span":
@@ -146,6 +157,13 @@ def _encoder(task: Task, tokenizer: PreTrainedTokenizerBase) -> TextEncoder | Wo
 
 def _arrays(pieces: Pieces, labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {"ids": pieces.ids, "types": pieces.types, "offsets": pieces.offsets, "labels": labels}
+
+
+def _pictured(pixels: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """One piece for each image, which stands for its pixels."""
+    count = len(pixels)
+    pieces = Pieces(np.zeros(count, np.int32), np.zeros(count, np.uint8), np.arange(count + 1, dtype=np.int64), 0)
+    return {**_arrays(pieces, labels), "pixels": pixels}
 
 
 def _facts(pieces: Pieces) -> dict[str, Any]:

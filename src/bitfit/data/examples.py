@@ -25,7 +25,8 @@ class Examples:
     # tags: `word` (tokens,), the number of the word that begins at each piece, -1 where none does; `words`
     # (sentences,), how many words there are.
     # span: `row` (windows,), the question that each window is of; `start` and `end` (tokens,), each piece's
-    # characters in the context, -1 outside; `rows`, the table of questions; `context`, `answers`, its columns
+    # characters in the context, -1 outside; `rows`, the table of questions; `context`, `answers`, its columns.
+    # images: one piece for each, and `pixels` (images, channels, height, width)
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from bitfit.data.catalog import KNOWN, Known
 from bitfit.data.copies import Copy, has_local_copy, hub_copy, local_copy
 from bitfit.data.embedded import SOURCES, reviews
 from bitfit.data.formats import READERS
+from bitfit.data.images import image_folder, is_image_folder
 from bitfit.data.options import DataOptions
 from bitfit.data.own import own_copy, own_files
 from bitfit.data.split import hold_out, sample
@@ -30,6 +31,8 @@ def load_task(name: str, *, options: DataOptions = DEFAULTS) -> TaskTable:
     """The rows of a known task, of a file or folder of one's own, or of a hub data set."""
     if name in KNOWN:
         return _finished(_known(KNOWN[name], options), options)
+    if is_image_folder(Path(name)):
+        return _finished(image_folder(Path(name), options), options)
     if Path(name).exists():
         return _finished(own_files(Path(name), options), options)
     if _HUB_NAME.fullmatch(name) and Path(name).suffix.lower() not in READERS:
