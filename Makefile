@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check install format clean
+.PHONY: demo test check bench install format clean
 
 demo: $(READY)  ## train, score and use one small model, in under five minutes
 	$(BIN)/bitfit demo
@@ -19,6 +19,9 @@ check: $(READY)  ## style, types and the shape of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+bench: $(READY)  ## this engine beside the usual tools; ARGS="--quick --data-dir FOLDER"
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 install: $(READY)  ## only what the others need
 

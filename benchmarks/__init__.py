@@ -1,0 +1,1 @@
+"""Measures this engine beside the usual tools; no part of the package."""
