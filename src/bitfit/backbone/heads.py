@@ -24,3 +24,13 @@ def head_names(model: PreTrainedModel) -> tuple[str, ...]:
     if model.base_model is model:
         return ()
     return tuple(name for name, _ in model.named_parameters() if not name.startswith(prefix))
+
+
+def cancelled_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Parameters of a head whose gradient is exactly zero: the bias of a span's scores.
+
+    The scores of all places of a window are compared by softmax, so the same number added to each cancels.
+    """
+    if not type(model).__name__.endswith(("ForQuestionAnswering", "WithSpanHead")):
+        return ()
+    return tuple(name for name in head_names(model)[-1:] if name.endswith(".bias"))

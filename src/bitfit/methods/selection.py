@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from bitfit.backbone.anatomy import encoder_prefix, is_bias
+from bitfit.backbone.heads import cancelled_names
 from bitfit.errors import RequestError, nearest
 from bitfit.methods.names import MethodName
 from bitfit.methods.slots import HeadMode, Slot
@@ -107,11 +109,12 @@ def _head_slots(model: nn.Module, mode: HeadMode) -> list[Slot]:
     if mode == "frozen" or not prefix:
         return []
     modules = dict(model.named_modules())
+    cancelled = cancelled_names(cast(PreTrainedModel, model))
     found = []
     for name, parameter in model.named_parameters():
         path, _, leaf = name.rpartition(".")
         if not name.startswith(prefix) and (mode == "full" or is_bias(modules[path], leaf, parameter)):
-            found.append(Slot(name, tuple(parameter.shape), in_head=True))
+            found.append(Slot(name, tuple(parameter.shape), inert=name in cancelled, in_head=True))
     return found
 
 

@@ -1,0 +1,258 @@
+"""Rows trained together against each alone; what changes is the selection; a run learns, stops and says why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+import bitfit
+from bitfit import Run, TrainConfig
+from bitfit.backbone.heads import Head
+from bitfit.data.examples import Examples, TaskData
+from bitfit.data.task import Task
+from bitfit.errors import TrainingError
+from bitfit.methods.selection import select
+from bitfit.training.train import Method
+from bitfit.training.watch import Watcher
+from tests.batches import SHAKEN
+from tests.models import BIAS_FREE, tiny_backbone
+from tests.training.tiny_task import tiny_data
+
+SUBSETS = ("bitfit", "bitfit[b_m2,b_q]@1", "frozen", "full", "layernorm", "random-uniform", "random-rows-columns")
+# Where a span's head is one linear layer, the bias before it moves the scores of all places alike: its gradient is
+# rounding noise, which Adam makes steps of. Nothing that anybody sees depends on it.
+LAST_NORM = "bert.encoder.layer.1.output.LayerNorm.bias"
+KINDS = ("class", "number", "tags", "span")
+BASE = TrainConfig(learning_rate=3e-3, batch_size=8, epochs=2, precision="fp32")
+DIFFERENT = [  # they leave the pass one after another, the second by its patience
+    BASE,
+    replace(BASE, learning_rate=0.3, batch_size=5, epochs=9, seed=1, patience=1),
+    replace(BASE, learning_rate=1e-3, batch_size=3, epochs=4, seed=2, schedule="constant", clip=0.0),
+    replace(BASE, learning_rate=1e-2, batch_size=22, epochs=3, clip=0.1, warmup=0.5, weight_decay=0.1),
+]
+
+
+class Notes(Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.steps = 0
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        self.steps += 1
+
+    def said(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def data_of(kind: str) -> TaskData:
+    """A tiny task of any kind."""
+    if kind != "span":
+        return tiny_data(kind)
+    plain = tiny_data("class")
+    task = Task("tiny-span", "span", ("question", "context"), "answers", max_length=16)
+    return TaskData(task, {name: _spans(examples) for name, examples in plain.splits.items()})
+
+
+def _spans(examples: Examples) -> Examples:
+    """Each piece is the word of its number; the answer is the second and third."""
+    texts = [examples.ids[a:b] for a, b in zip(examples.offsets, examples.offsets[1:], strict=False)]
+    words = [[str(1000 + piece)[1:] for piece in text] for text in texts]
+    places = np.concatenate([np.arange(len(text)) * 4 for text in texts])
+    rows = pa.table(
+        {
+            "context": [" ".join(own) for own in words],
+            "answers": [{"text": [" ".join(own[1:3])], "answer_start": [4]} for own in words],
+        }
+    )
+    source = {"row": np.arange(len(texts)), "start": places, "end": places + 3, "rows": rows}
+    labels = np.tile(np.array([[1, 2]]), (len(texts), 1))
+    return replace(examples, labels=labels, source={**source, "context": "context", "answers": "answers"})
+
+
+def ended(data: TaskData) -> TaskData:
+    """The same with the end's number at the end of each text, where BART and T5 look for it."""
+    for examples in data.splits.values():
+        examples.ids[examples.ids == 3] = 4
+        examples.ids[examples.offsets[1:] - 1] = 3
+    return data
+
+
+def assert_same_runs(together: Run, alone: Run, share: float = 1e-3) -> None:
+    """The same values and the same history, to rounding."""
+    assert together.config == alone.config
+    assert together.best_epoch == alone.best_epoch
+    assert set(together.delta.values) == set(alone.delta.values)
+    for key, wanted in alone.delta.values.items():
+        if together.delta.task.kind == "span" and key == LAST_NORM:
+            continue
+        found = together.delta.values[key]
+        assert np.abs(found - wanted).max() <= share * np.abs(wanted).max(), key
+    assert len(together.history) == len(alone.history)
+    for one, other in zip(together.history, alone.history, strict=True):
+        for split in ("train", "validation"):
+            assert one[split] == pytest.approx(other[split], rel=share, abs=share)
+    assert together.scores.keys() == alone.scores.keys()
+
+
+def assert_each_alone(
+    backbone: bitfit.Backbone, data: TaskData, method: str | Method, configs: Sequence[TrainConfig]
+) -> None:
+    for run, config in zip(bitfit.train_rows(backbone, data, method, configs), configs, strict=True):
+        assert_same_runs(run, bitfit.train(backbone, data, method, config))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_together_train_as_each_does_alone(kind: str) -> None:
+    assert_each_alone(tiny_backbone("bert"), data_of(kind), "bitfit", DIFFERENT)
+
+
+@pytest.mark.parametrize(
+    "model_type", ["roberta", "distilbert", "electra", "albert", "gpt2", "opt", "gpt_neox", "qwen2"]
+)
+def test_rows_of_other_architectures(model_type: str) -> None:
+    backbone = tiny_backbone(model_type, **SHAKEN.get(model_type, {}))
+    assert_each_alone(backbone, tiny_data(), "bitfit", DIFFERENT[:3])
+
+
+@pytest.mark.parametrize(
+    "method", [Method("frozen"), Method("bitfit[b_m2,b_q]@1", "bias"), Method("bitfit@0", "frozen")]
+)
+def test_rows_of_other_methods(method: Method) -> None:
+    assert_each_alone(tiny_backbone("bert"), tiny_data(), method, DIFFERENT[:3])
+
+
+def test_rows_over_the_mean_of_a_text() -> None:
+    data = tiny_data()
+    pooled = replace(data, task=replace(data.task, pool="mean"))
+    assert_each_alone(tiny_backbone("bert"), pooled, "bitfit", DIFFERENT[:3])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "method"), [("deberta-v2", "bitfit"), ("bert", "full"), ("bert", "random-uniform")]
+)
+def test_rows_that_cannot_share_a_pass_are_the_same_to_the_bit(model_type: str, method: str) -> None:
+    backbone, data, notes = tiny_backbone(model_type), tiny_data(), Notes()
+    runs = bitfit.train_rows(backbone, data, method, DIFFERENT[:2], watcher=notes)
+    assert f"{method} on {model_type} cannot share a pass: one run after another" in notes.notes
+    for run, config in zip(runs, DIFFERENT, strict=False):
+        alone = bitfit.train(backbone, data, method, config).delta
+        assert all(np.array_equal(run.delta.values[key], value) for key, value in alone.values.items())
+        assert run.delta.slots == alone.slots
+
+
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "bart", "t5"])
+def test_the_same_seed_is_the_same_file_whatever_torch_drew_before(model_type: str) -> None:
+    backbone, method = tiny_backbone(model_type), "frozen" if model_type in BIAS_FREE else "bitfit"
+    data = ended(tiny_data())
+    first = bitfit.train(backbone, data, method, BASE).delta.to_bytes()
+    torch.rand(5)
+    assert bitfit.train(backbone, data, method, BASE).delta.to_bytes() == first
+    assert bitfit.train(backbone, data, method, replace(BASE, seed=1)).delta.to_bytes() != first
+
+
+def test_the_padded_path_is_said_aloud() -> None:
+    notes = Notes()
+    bitfit.train(tiny_backbone("mpnet"), tiny_data(), "frozen", replace(BASE, epochs=1), watcher=notes)
+    assert "mpnet runs on padded batches: it does not take them without padding" in notes.notes
+    notes = Notes()
+    bitfit.train(tiny_backbone("bert"), tiny_data(), "frozen", replace(BASE, epochs=1), watcher=notes)
+    assert not any("padded" in note for note in notes.notes)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "gpt_neox", "deberta-v2", "bart", "llama"])
+@pytest.mark.parametrize("method", SUBSETS)
+def test_what_changes_is_the_selection(method: str, model_type: str) -> None:
+    if (model_type in BIAS_FREE and method not in ("full", "frozen", "layernorm")) or (model_type, method[:7]) == (
+        "gpt2",
+        "bitfit[",
+    ):
+        pytest.skip("it has no such biases")
+    backbone, data = tiny_backbone(model_type), ended(tiny_data())
+    config = replace(BASE, seed=3)
+    untouched = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    run = bitfit.train(backbone, data, method, config)
+    assert all(torch.equal(value, untouched[name]) for name, value in backbone.model.state_dict().items())
+
+    model = backbone.task_model(Head("class", 2), seed=config.seed)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    selection = select(model, method, seed=config.seed)
+    run.delta.apply(model)
+    moving = {name: torch.zeros(value.numel(), dtype=torch.bool) for name, value in before.items()}
+    for slot in selection.slots:
+        if not slot.inert:
+            moving[slot.name][slice(None) if slot.index is None else torch.from_numpy(slot.index)] = True
+    stayed = 0
+    for name, value in model.named_parameters():
+        changed = (value.detach() != before[name]).flatten()
+        assert not bool((changed & ~moving[name]).any()), name
+        stayed += int((~changed & moving[name]).sum())
+    # Embeddings of pieces that no text has, and cut-off units, have no gradient.
+    assert stayed <= 0.05 * selection.size
+    if (method, model_type) == ("bitfit", "bert"):
+        assert stayed == 0
+    assert run.trainable == selection.size
+
+
+def test_it_learns() -> None:
+    data = tiny_data("tags", train=200, validation=60)
+    run = bitfit.train(tiny_backbone("bert"), data, "full", replace(BASE, epochs=3))
+    assert run.scores["validation"]["accuracy"] > 0.9
+    assert run.history[-1]["train"]["loss"] < run.history[0]["train"]["loss"]
+
+
+def test_a_loss_that_is_not_finite_names_step_and_learning_rate() -> None:
+    backbone = tiny_backbone("bert")
+    with torch.no_grad():
+        backbone.model.embeddings.word_embeddings.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"The loss became nan at step 1 of 6 with learning rate 0\.003"):
+        bitfit.train(backbone, tiny_data(), "bitfit", BASE)
+
+
+class Impatient(Notes):
+    """Presses Ctrl-C after some steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        if step == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("after", "best"), [(1, 0), (4, 1)])
+def test_an_interrupted_run_keeps_what_was_best_so_far(after: int, best: int) -> None:
+    run = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", BASE, watcher=Impatient(after))
+    assert run.stopped
+    assert run.best_epoch == best
+    assert len(run.history) == best
+
+
+def test_patience_ends_a_run_early() -> None:
+    config = replace(BASE, learning_rate=0.5, epochs=30, patience=2)
+    run = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", config)
+    assert len(run.history) == run.best_epoch + 2 < 30
+
+
+def test_an_inert_bias_stays_where_it_was() -> None:
+    backbone = tiny_backbone("bert")
+    run = bitfit.train(backbone, tiny_data(), "bitfit", replace(BASE, learning_rate=0.1))
+    before: Mapping[str, Any] = dict(backbone.model.named_parameters())
+    keys = [name for name in run.delta.values if name.endswith("key.bias")]
+    assert len(keys) == 2
+    for name in keys:
+        assert np.array_equal(run.delta.values[name], before[name.removeprefix("bert.")].numpy())
+
+
+def test_unlike_precisions_do_not_share_a_pass() -> None:
+    configs = [replace(BASE, epochs=1), replace(BASE, epochs=1, precision="bf16")]
+    notes = Notes()
+    runs = bitfit.train_rows(tiny_backbone("bert"), tiny_data(), "bitfit", configs, watcher=notes)
+    assert "bitfit on bert cannot share a pass: one run after another" in notes.notes
+    assert [run.config.precision for run in runs] == ["fp32", "bf16"]
