@@ -100,8 +100,9 @@ class Group:
 
 def bucket(length: int) -> int:
     """The width that attention gives a sequence: a function of its own length alone, so that a row draws
-    the same dropout alone and beside others. Steps of 16 up to 64, then an eighth of the power of two above."""
-    step = 16 if length <= 64 else max(16, 1 << ((length - 1).bit_length() - 3))
+    the same dropout alone and beside others. Steps of 32 up to 128, then half of the power of two below: few
+    groups, since each costs a fixed time and short sequences cost little else."""
+    step = 32 if length <= 128 else 1 << ((length - 1).bit_length() - 2)
     return -(-length // step) * step
 
 
