@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as make_safetensors
 
+from bitfit import files
 from bitfit.errors import DeltaError
 
 DOCUMENT_KEY = "bitfit"
@@ -71,30 +71,10 @@ def read(path: Path) -> Contents:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all: anybody sees the old file or the new one, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        files.write_whole(path, [data])
     except OSError as error:
         raise DeltaError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename outlast a power cut. Systems that cannot open a folder have no need of it."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -7,7 +7,7 @@ what the rows stand for.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ from bitfit.data.task import better
 from bitfit.errors import TrainingError
 from bitfit.methods.row import RowMap
 from bitfit.training import order
+from bitfit.training.checkpoint import Keeper, State
 from bitfit.training.config import TrainConfig
 from bitfit.training.loss import losses
+from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.optimizer import RowAdamW
 from bitfit.training.outputs import TOKENS_A_PASS, batch_of, compact, labels_of, outputs
@@ -56,23 +58,27 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     ended: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """All but the settings, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name != "config"}
+
 
 class Training:
-    """A job under way."""
+    """A job under way. With a keeper it writes checkpoints, and goes on from the last one."""
 
-    def __init__(self, job: Job, watcher: Watcher) -> None:
-        self.job, self.watcher = job, watcher
+    def __init__(self, job: Job, watcher: Watcher, keeper: Keeper | None = None) -> None:
+        self.job, self.watcher, self.keeper = job, watcher, keeper
         self.train: Examples = job.data.splits["train"]
         self.validation = job.data.splits.get("validation")
         self.an_epoch = [order.steps_an_epoch(len(self.train), c.batch_size) for c in job.configs]
         self.progress = [Progress(c, n * c.epochs) for c, n in zip(job.configs, self.an_epoch, strict=True)]
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
         self.theta = job.start.clone().requires_grad_()
-        self.optimizer = RowAdamW(self.theta.data, job.rows.decays())
+        self.optimizer = RowAdamW(self.theta.data, job.rows.decays(), job.rows.rates())
         self.draws = Draws([[c.seed, order.DROPOUT] for c in job.configs])
         self.best = job.start.clone()
         self.chosen = [self._nothing_chosen() for _ in job.configs]
-        self.budget = TOKENS_A_PASS
+        self.budget = Budget(TOKENS_A_PASS, int(self.train.lengths.max()), watcher.said)
         self.tokens = 0  # real ones, read in training
         self.seconds = 0.0  # in steps, without evaluation
         self.stopped = False  # by the user
@@ -80,10 +86,14 @@ class Training:
     def run(self) -> None:
         """Train every row to its end. Ctrl-C ends it early with what was best so far."""
         self.watcher.started(max(p.steps for p in self.progress), len(self.progress))
+        self._resume()
         try:
+            self.finish_epochs()  # a checkpoint may stand between a step and its scores
             while self.active:
                 self.step()
+                self._keep()
                 self.finish_epochs()
+            self._keep(last=True)
         except KeyboardInterrupt:
             self.stopped = True
             self._keep_unscored()
@@ -108,7 +118,8 @@ class Training:
 
     def finish_epochs(self) -> None:
         """Score the rows that have just seen all their data; rows at their end leave the batch."""
-        done = [row for row in self.active if self.progress[row].step % self.an_epoch[row] == 0]
+        states = self.progress
+        done = [row for row in self.active if states[row].step == (states[row].epoch + 1) * self.an_epoch[row]]
         if not done:
             return
         for row, scores in zip(done, self._validate(done), strict=True):
@@ -116,16 +127,31 @@ class Training:
         self._leave([row for row in done if self.progress[row].ended])
 
     def _gradients(self) -> list[float]:
-        """Fill theta's gradient; returns each active row's loss."""
+        """Fill theta's gradient; returns each active row's loss. Where memory runs out, smaller passes do it."""
         batches = [self._examples_now(row) for row in self.active]
-        chunks = [order.cut(i, own, self.train.lengths, self.budget) for i, own in enumerate(batches)]
-        counts = [self._count(own) for own in batches]
+        drawn, tokens = self.draws.state(), self.tokens
         self.job.model.train()
         self.job.model.flow.draws = self.draws
+
+        def attempt(budget: int) -> list[float]:
+            self.theta.grad, self.tokens = None, tokens  # an attempt before this one may have failed half-way
+            self.draws.restore(drawn)
+            return self._passes(batches, budget)
+
+        return self.budget.fit(attempt)
+
+    def _passes(self, batches: list[NDArray[np.int64]], budget: int) -> list[float]:
+        """All passes of a step, of at most `budget` tokens each where that can be."""
+        chunks = [order.cut(i, own, self.train.lengths, budget) for i, own in enumerate(batches)]
+        counts = [self._count(own) for own in batches]
         sums = [0.0] * len(self.active)
-        for shared in order.together(chunks, self.train.lengths, self.budget):
+        for shared in order.together(chunks, self.train.lengths, budget):
             for i, part in zip((c.row for c in shared), self._pass(shared, counts), strict=True):
                 sums[i] += part
+        penalty = self.job.rows.penalty(self.theta)
+        if penalty is not None:
+            penalty.sum().backward()
+            sums = [part + float(own) for part, own in zip(sums, penalty.detach(), strict=True)]
         return sums
 
     def _pass(self, shared: list[order.Chunk], counts: list[float]) -> list[float]:
@@ -136,7 +162,7 @@ class Training:
         kind = self.job.data.task.kind
         labels = labels_of(self.train, which, per_token=kind == "tags")
         with self.draws.only(here):
-            answers = self.job.model.answers(batch, self._tensors(here))
+            answers = self.job.model.answers(batch, self.job.rows.drawn(self._theta(here), self.draws))
             loss = losses(kind, answers, labels, batch.layout)
             shares = loss.sums / torch.tensor([counts[i] for i in here])
             shares.sum().backward()
@@ -144,10 +170,9 @@ class Training:
         self.tokens += len(batch.ids)
         return [float(x) for x in shares.detach()]
 
-    def _tensors(self, here: list[int]) -> dict[str, Tensor]:
-        """The parameters that these active rows run with."""
-        theta = self.theta if len(here) == len(self.active) else self.theta[here]
-        return self.job.rows.tensors(theta)
+    def _theta(self, here: list[int]) -> Tensor:
+        """The values of these active rows."""
+        return self.theta if len(here) == len(self.active) else self.theta[here]
 
     def _examples_now(self, row: int) -> NDArray[np.int64]:
         """The row's next batch."""
@@ -164,13 +189,14 @@ class Training:
 
     def _validate(self, rows: list[int]) -> list[dict[str, float]]:
         """Validation scores of these rows' values of now."""
-        if self.validation is None:
+        validation = self.validation
+        if validation is None:
             return [{} for _ in rows]
         places = [self.active.index(row) for row in rows]
         with torch.no_grad():
-            values = self._tensors(places)
-        found = outputs(self.job.model, values, self.validation, len(rows), self.budget)
-        return [{"loss": own.loss or 0.0, **score(self.job.data.task, self.validation, own.values)} for own in found]
+            values = self.job.rows.tensors(self._theta(places))
+        found = self.budget.fit(lambda budget: outputs(self.job.model, values, validation, len(rows), budget))
+        return [{"loss": own.loss or 0.0, **score(self.job.data.task, validation, own.values)} for own in found]
 
     def _record(self, row: int, scores: dict[str, float]) -> None:
         """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""
@@ -194,10 +220,58 @@ class Training:
             return
         stay = [i for i, row in enumerate(self.active) if row not in ended]
         self.active = [self.active[i] for i in stay]
+        self.draws.select(stay)
         if stay:
             self.theta = self.theta.detach()[stay].clone().requires_grad_()
             self.optimizer.select(self.theta.data, stay)
-            self.draws.select(stay)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _keep(self, last: bool = False) -> None:
+        """Write a checkpoint if it is time."""
+        if self.keeper is not None:
+            self.keeper.keep(max(p.step for p in self.progress), self.state, last)
+
+    def _resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        state = None if self.keeper is None else self.keeper.latest()
+        if state is not None:
+            self.restore(state)
+            self.watcher.resumed(max(p.step for p in self.progress), self.tokens)
+
+    def state(self) -> State:
+        """Everything that the rest of the run depends on. The order of the data is not in it: seeds and steps give it.
+
+        The tensors are the run's own, not copies.
+        """
+        facts = {
+            "active": self.active,
+            "progress": [progress.to_json() for progress in self.progress],
+            "draws": self.draws.state(),
+            "budget": self.budget.tokens,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+        }
+        chosen = {f"chosen.{row}": own for row in self.active if (own := self.chosen[row]) is not None}
+        held = {"theta": self.theta.detach(), "best": self.best, **self.optimizer.state()}
+        return State(facts, {**{name: tensor.numpy() for name, tensor in held.items()}, **chosen})
+
+    def restore(self, state: State) -> None:
+        """Be where `state` was taken."""
+        facts = state.facts
+        held = {n: torch.from_numpy(t) for n, t in state.tensors.items() if not n.startswith("chosen.")}
+        self.draws.select([self.active.index(row) for row in facts["active"]])
+        self.draws.restore(facts["draws"])
+        self.active = list(facts["active"])
+        for progress, saved in zip(self.progress, facts["progress"], strict=True):
+            for field_ in fields(progress):
+                if field_.name != "config":
+                    setattr(progress, field_.name, saved[field_.name])
+        self.budget.tokens, self.tokens, self.seconds = facts["budget"], facts["tokens"], facts["seconds"]
+        self.theta, self.best = held["theta"].requires_grad_(), held["best"]
+        self.optimizer.restore(self.theta.data, held)
+        for row in self.active:
+            self.chosen[row] = state.tensors.get(f"chosen.{row}")
 
     def _keep_unscored(self) -> None:
         """Stopped before a row's first epoch was scored: its values of now are the best there are."""

@@ -1,6 +1,6 @@
 """AdamW over a matrix: each row has its own learning rate, its own clipping and its own count of steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,10 +9,11 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class RowAdamW:
-    """Adam's two averages for each number of theta. No decay where `decays` is zero."""
+    """Adam's two averages for each number of theta. No decay where `decays` is zero; `factors` are those of the
+    learning rate, where numbers differ in it."""
 
-    def __init__(self, theta: Tensor, decays: Tensor) -> None:
-        self.theta = theta  # (rows, P), changed in place
+    def __init__(self, theta: Tensor, decays: Tensor, factors: Tensor | None = None) -> None:
+        self.theta, self.factors = theta, factors  # (rows, P), changed in place; (P,)
         self.decays = decays if bool(decays.any()) else None  # (P,)
         self.mean, self.square = torch.zeros_like(theta), torch.zeros_like(theta)
         self.steps = torch.zeros(theta.shape[0], 1)
@@ -31,13 +32,23 @@ class RowAdamW:
         if self.decays is not None:
             self.theta.mul_(1 - (rate * _column(decay)) * self.decays)
         down = grad.copy_(self.square).div_(1 - BETA_2**self.steps).sqrt_().add_(EPSILON)
-        self.theta.sub_(torch.div(self.mean, down, out=down).mul_(rate / (1 - BETA_1**self.steps)))
+        change = torch.div(self.mean, down, out=down).mul_(rate / (1 - BETA_1**self.steps))
+        self.theta.sub_(change if self.factors is None else change.mul_(self.factors))
 
     def select(self, theta: Tensor, rows: Sequence[int]) -> None:
         """Go on with these rows alone; `theta` is already theirs."""
         which = torch.tensor(rows)
         self.theta = theta
         self.mean, self.square, self.steps = self.mean[which], self.square[which], self.steps[which]
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers, by name; not copied."""
+        return {"mean": self.mean, "square": self.square, "steps": self.steps}
+
+    def restore(self, theta: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Be as `state` was; `theta` is already so."""
+        self.theta = theta
+        self.mean, self.square, self.steps = state["mean"], state["square"], state["steps"]
 
 
 def _column(values: Sequence[float]) -> Tensor:

@@ -9,8 +9,11 @@ class Watcher:
     def started(self, steps: int, rows: int) -> None:
         """Before the first step of `steps`."""
 
+    def resumed(self, step: int, tokens: int) -> None:
+        """After `started`, where a checkpoint is gone on from: so many steps and tokens are done already."""
+
     def stepped(self, step: int, loss: float, tokens: int) -> None:
-        """After each step; `tokens` real ones were read in it, `loss` is the mean over rows."""
+        """After each step; `tokens` real ones were read so far, `loss` is the mean over rows."""
 
     def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
         """A row's validation scores after an epoch, counted from 1."""

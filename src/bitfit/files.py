@@ -1,0 +1,38 @@
+"""Files written whole or not at all; knows nothing of what they hold."""
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write the parts end to end: anybody sees the old file or the new one, also after a crash or on a full disk."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder. Nobody else may be writing there."""
+    for left in folder.glob(".*.part"):
+        left.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename outlast a power cut. Systems that cannot open a folder have no need of it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

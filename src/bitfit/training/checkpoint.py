@@ -1,0 +1,261 @@
+"""Checkpoints: what a run needs to go on after a kill, in a folder beside its result.
+
+Each is one safetensors file with a JSON document and a checksum; it is written whole or not at all, and the last two
+are kept. How often depends on what they cost. Knows nothing of models, data or what the values mean.
+"""
+
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfit.errors import RequestError, TrainingError
+from bitfit.files import clear_parts, write_whole
+
+FORMAT = 1  # raise when a state changes its meaning: older checkpoints are then refused
+KEPT = 2
+EVERY_S = 5.0
+MOST_SHARE = 0.008  # of the training's time
+FIRST_RATE = 200e6  # bytes a second that a disk is trusted to take until one has been written
+HEADER_ROOM = 8 << 20  # bytes; a grid of rows with long histories needs a few hundred KB
+TYPES = {"F32": np.float32, "I16": np.int16, "I64": np.int64}  # safetensors' words
+DOCUMENT, CHECKSUM = "bitfit-checkpoint", "crc32"  # keys of the file's metadata
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A run between two steps: everything that the rest of it depends on."""
+
+    facts: Mapping[str, Any]  # JSON values
+    tensors: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where a run keeps its checkpoints, and how many seconds lie between two (0: none are written)."""
+
+    folder: Path
+    every: float = EVERY_S
+
+    @classmethod
+    def beside(cls, out: Path, every: float = EVERY_S) -> "Checkpoints":
+        """The folder that belongs to a result's file."""
+        return cls(out.with_name(out.name + ".checkpoint"), every)
+
+    def part(self, name: str) -> "Checkpoints":
+        """A place of its own for one of several trainings that follow one another."""
+        return Checkpoints(self.folder / name, self.every)
+
+    @property
+    def exist(self) -> bool:
+        """Has a run left something to go on from?"""
+        return any(self.folder.glob("**/step-*.safetensors"))
+
+    def maybe_get_surroundings(self) -> dict[str, Any] | None:
+        """What the newest readable checkpoint says of the machine and the packages that it was made with."""
+        for path in sorted(self.folder.glob("**/step-*.safetensors"), reverse=True):
+            try:
+                with path.open("rb") as file:
+                    return dict(_document(_header(file.read(HEADER_ROOM))[0])["surroundings"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+    def remove(self) -> None:
+        """The run is over, and its result is safe."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Keeper:
+    """A run's hold on its checkpoints while it trains.
+
+    `asked` is what the run is to do: a checkpoint of another run is refused. `surroundings` are what may change a
+    result's last bits, like the number of threads: where they differ, that is said.
+    """
+
+    def __init__(
+        self, place: Checkpoints, asked: Mapping[str, Any], surroundings: Mapping[str, Any], say: Callable[[str], None]
+    ) -> None:
+        self.place, self.say = place, say
+        self.about = {"format": FORMAT, "asked": dict(asked), "surroundings": dict(surroundings)}
+        self.began = self.last = time.monotonic()
+        self.spent = 0.0  # seconds that checkpoints took
+        self.cost = 0.0  # seconds that the last one took, 0 while unknown
+        self.lock = _locked(place.folder)
+        clear_parts(place.folder)
+
+    def latest(self) -> State | None:
+        """The newest whole state of this very run."""
+        for path in self._files():
+            try:
+                about, state = read(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self.say(f"{path} is damaged ({error}): going on from the one before it")
+                continue
+            self._refuse_another(about)
+            return state
+        return None
+
+    def keep(self, step: int, state: Callable[[], State], last: bool = False) -> None:
+        """Write a checkpoint if one is due. The last one need not wait for its time, but may not cost too much."""
+        now = time.monotonic()
+        if not last and now - self.last < self.place.every:
+            return
+        taken = state()
+        cost = self.cost or sum(tensor.nbytes for tensor in taken.tensors.values()) / FIRST_RATE
+        if self.spent + cost > MOST_SHARE * (now - self.began):
+            return
+        self._write(self.place.folder / f"step-{step:010d}.safetensors", taken)
+        self.last = time.monotonic()
+        self.cost = self.last - now
+        self.spent += self.cost
+
+    def close(self) -> None:
+        """Let others use the folder; what it holds stays."""
+        self.lock.close()
+
+    def _files(self) -> list[Path]:
+        """The newest first."""
+        return sorted(self.place.folder.glob("step-*.safetensors"), reverse=True)
+
+    def _write(self, path: Path, state: State) -> None:
+        """Write one, then forget all but the last two; on a full disk the older ones make room."""
+        try:
+            try:
+                write_whole(path, parts(self.about, state))
+            except OSError:
+                self._forget(self._files()[1:])
+                write_whole(path, parts(self.about, state))
+        except OSError as error:
+            size = sum(tensor.nbytes for tensor in state.tensors.values()) / 1e6
+            raise TrainingError(
+                f"The checkpoint {path} cannot be written: {error.strerror or error}. It needs {size:,.1f} MB. Nothing "
+                "is lost but seconds: make room (or the folder writable) and give the same command again, and the run "
+                "goes on from its last checkpoint."
+            ) from error
+        self._forget(self._files()[KEPT:])
+
+    def _forget(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def _refuse_another(self, about: Mapping[str, Any]) -> None:
+        """A checkpoint of another run, or of another bitfit's format, is not gone on from."""
+        wrong = differences(about["asked"], self.about["asked"])
+        if about["format"] != FORMAT:
+            wrong = [f"format {about['format']} there, {FORMAT} here"]
+        if wrong:
+            raise RequestError(
+                f"{self.place.folder} holds the checkpoint of another run: {'; '.join(wrong)}. Give that run's "
+                "settings to go on with it, choose another --out, or start afresh with --overwrite."
+            )
+        changed = differences(about["surroundings"], self.about["surroundings"])
+        if changed:
+            self.say(f"The last bits may differ from those of an undisturbed run: {'; '.join(changed)}")
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """What two JSON values disagree in, in words, each with its place."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        keys = dict.fromkeys([*there, *here])
+        return [text for key in keys for text in differences(there.get(key), here.get(key), f"{name} {key}".strip())]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = enumerate(zip(there, here, strict=True), start=1)
+        return [text for i, (a, b) in pairs for text in differences(a, b, f"{name} {i}".strip())]
+    if there == here:
+        return []
+    return [f"{name}: {_short(there)} there, {_short(here)} here"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def parts(about: Mapping[str, Any], state: State) -> Iterator[bytes | memoryview]:
+    """A file's bytes. The tensors are handed over as they lie in memory: a large state is not copied."""
+    words = {np.dtype(kind): word for word, kind in TYPES.items()}
+    arrays = {name: np.ascontiguousarray(state.tensors[name]) for name in sorted(state.tensors)}
+    document = json.dumps({**about, "facts": state.facts})
+    check = zlib.crc32(document.encode())
+    header: dict[str, Any] = {}
+    place = 0
+    for name, array in arrays.items():
+        check = zlib.crc32(_bytes(array), check)
+        offsets = [place, place + array.nbytes]
+        header[name] = {"dtype": words[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
+        place += array.nbytes
+    header["__metadata__"] = {DOCUMENT: document, CHECKSUM: f"{check:08x}"}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    yield from (_bytes(array) for array in arrays.values())
+
+
+def read(path: Path) -> tuple[dict[str, Any], State]:
+    """What a file says about its run, and the state; a ValueError where it is damaged."""
+    data = path.read_bytes()
+    header, start = _header(data)
+    metadata = header.pop("__metadata__")
+    check = zlib.crc32(data[start:], zlib.crc32(metadata[DOCUMENT].encode()))
+    if f"{check:08x}" != metadata[CHECKSUM]:
+        raise ValueError("its checksum is wrong")
+    about = _document({"__metadata__": metadata})
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        values = np.frombuffer(data[start + begin : start + end], TYPES[entry["dtype"]])
+        tensors[name] = values.reshape(entry["shape"]).copy()  # a copy may be written, and lies as torch likes it
+    return about, State(about.pop("facts"), tensors)
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    """The JSON header, and where the tensors begin."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    if start > len(data):
+        raise ValueError("it is cut off")
+    header: dict[str, Any] = json.loads(data[8:start])
+    return header, start
+
+
+def _document(header: Mapping[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(header["__metadata__"][DOCUMENT])
+    return document
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """Make the folder and hold it: two processes must not train the same run. The system lets go after a kill."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise TrainingError(
+            f"Checkpoints cannot be kept in {folder}: {error.strerror or error}. Choose another --out, or train "
+            "without them: --checkpoint-every 0."
+        ) from error
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise TrainingError(
+                f"Another process is training this run: it holds {folder}. Wait for it, or choose another --out."
+            ) from None
+    return lock

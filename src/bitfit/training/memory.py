@@ -1,0 +1,49 @@
+"""Memory: how much a run will need, and what to do when there is not enough; knows nothing of methods or tasks."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from bitfit.errors import TrainingError
+
+T = TypeVar("T")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Does this error say that memory could not be had? torch's allocator for the CPU has no type of its own."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+    )
+
+
+class Budget:
+    """How many tokens a pass may have. Where a pass does not fit into memory, the next ones get half as many."""
+
+    def __init__(self, tokens: int, longest: int, say: Callable[[str], None]) -> None:
+        self.tokens = tokens
+        self.longest = longest  # tokens of the longest example: no pass can be smaller
+        self.say = say
+
+    def fit(self, action: Callable[[int], T]) -> T:
+        """What `action` makes of the budget. It may be called again, with less, and must then start anew."""
+        while True:
+            try:
+                return action(self.tokens)
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
+                said = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+            # Outside the except block: the error holds on to the pass that failed, tensors and all.
+            self._halve(said)
+
+    def _halve(self, said: str) -> None:
+        if self.tokens <= self.longest:
+            raise TrainingError(
+                f"Memory ran out in a pass over a single example of {self.longest} tokens ({said}). Expected room for "
+                "one. Lower --max-length, take a smaller model, or end other programs; nothing but seconds is lost."
+            )
+        self.tokens = max(self.longest, self.tokens // 2)
+        self.say(f"Out of memory: from now on at most {self.tokens:,} tokens a pass, with the same batches as before")
