@@ -95,7 +95,7 @@ def document(
 def markdown(document: Mapping[str, Any]) -> str:
     """The document for a person."""
     options = document["options"]
-    limits = ", ".join(f"bf16 {one['bf16']:,.0f} and fp32 {one['fp32']:,.0f}" for one in document["gflops"])
+    limits = "; ".join(_rates(one) for one in document["gflops"])
     lines = [
         f"{document['machine']['processor']}, {document['machine']['threads']} threads; "
         + ", ".join(f"{name} {number}" for name, number in document["versions"].items()),
@@ -109,6 +109,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     if document["bars"]:
         parts.append("### Bars\n\n" + bars_table(document["bars"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _rates(limit: Mapping[str, float]) -> str:
+    """A round's rates, the best first."""
+    return ", ".join(f"{name.replace('_', ' ')} {rate:,.0f}" for name, rate in limit.items())
 
 
 def why_not(shape: Shape, options: Options) -> str:

@@ -1,5 +1,7 @@
 """The most that this processor can do: its rate of matrix products, and how many operations a token needs."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,9 +11,11 @@ from transformers import PreTrainedModel
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.precision import product_rate
 
-# rows, inner, columns: the embedded model's own products at two batch sizes, and square ones
-PRODUCTS = ((2048, 384, 1536), (8192, 384, 384), (8192, 384, 1536), (8192, 1536, 384), (2048, 2048, 2048))
-SECONDS = 0.5  # for each product and format
+LAYER = ((4, 384, 384), (1, 384, 1536), (1, 1536, 384))  # the embedded model's: how many, inner, columns
+ROWS = (1024, 8192)  # tokens of a batch: Rotten Tomatoes, IMDB
+SQUARE = (2048, 2048, 2048)  # what a processor likes best
+SECONDS = 0.3  # for each product and format
+FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Products with the weights: 2 operations forward, 2 back to the inputs, 2 for the weights' own gradients.
 # Attention: two products forward (scores, mixing) and four back, each 2 * attended * width for a token.
 WEIGHTS = {"frozen": 2, "bitfit": 4, "lora": 4, "full": 6}
@@ -19,13 +23,21 @@ ATTENTION = {"frozen": 4, "bitfit": 12, "lora": 12, "full": 12}
 
 
 def rates() -> dict[str, float]:
-    """The best rate of each format, in GFLOP/s."""
+    """GFLOP/s of each format: the best of any product, and a layer's own products one after another."""
     keep_freed_memory()
-    formats = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    return {
-        name: max(product_rate(dtype, SECONDS, product) for product in PRODUCTS) / 1e9
-        for name, dtype in formats.items()
-    }
+    found = {}
+    for name, dtype in FORMATS.items():
+        measured = {(rows, *own): product_rate(dtype, SECONDS, (rows, *own)) for rows in ROWS for _, *own in LAYER}
+        found[name] = max(*measured.values(), product_rate(dtype, SECONDS, SQUARE)) / 1e9
+        for rows in ROWS:
+            found[f"{name}_layer_{rows}"] = _in_turn({own: measured[rows, *own[1:]] for own in LAYER}) / 1e9
+    return found
+
+
+def _in_turn(found: Mapping[tuple[int, int, int], float]) -> float:
+    """The rate of products (how many, inner, columns) done one after another, from their own rates."""
+    sizes = {product: math.prod(product) for product in found}
+    return sum(sizes.values()) / sum(size / found[product] for product, size in sizes.items())
 
 
 def operations_a_token(encoder: PreTrainedModel, method: str, attended: float) -> float:
