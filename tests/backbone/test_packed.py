@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from bitfit.backbone.anatomy import terms
-from bitfit.backbone.heads import Head
-from bitfit.backbone.packed import RowModel, packs
+from bitfit.backbone.heads import Head, Pool
+from bitfit.backbone.packed import Batch, RowModel, packs
+from bitfit.backbone.rows import Layout
 from tests.batches import HEADS, assert_near, both, laid_out, plain_answers
-from tests.models import ARCHITECTURES, tiny_backbone
+from tests.models import ARCHITECTURES, inputs, tiny_backbone
 
 SIZES = (9, 1, 17, 16, 33)
 PACKED = (
@@ -19,7 +20,7 @@ PACKED = (
 )  # fmt: skip
 TEXTS = tuple(name for name in ARCHITECTURES if name != "vit")
 each_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.kind}-{head.pool}")
-LONG = {"max_position_embeddings": 160}
+LONG = {"max_position_embeddings": 264}
 
 
 def compared(
@@ -57,8 +58,8 @@ def test_few_and_equal_texts(model_type: str, sizes: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2", "llama", "modernbert"])
 def test_lengths_at_the_borders_of_groups(model_type: str) -> None:
-    settings = {"n_positions": 160} if model_type == "gpt2" else {}
-    sizes = (15, 16, 17, 31, 33, 48, 49, 63, 64, 65, 79, 80, 81, 127, 128, 129, 144, 145)
+    settings = {"n_positions": 264} if model_type == "gpt2" else {}
+    sizes = (15, 16, 17, 31, 33, 48, 49, 63, 64, 65, 79, 80, 81, 127, 128, 129, 144, 145, 192, 193, 256, 257)
     assert_near(*compared(model_type, Head("tags", 5), sizes, **LONG, **settings))
 
 
@@ -126,6 +127,18 @@ def test_an_architecture_nobody_listed_runs_on_padded_batches() -> None:
     assert not model.packed
     assert not model.takes_rows(["classifier.bias"])
     assert_near(*compared("ernie", head, SIZES))
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+def test_images_are_answered_as_the_plain_model_does(pool: Pool) -> None:
+    head, backbone = Head("class", 3, pool), tiny_backbone("vit")
+    pixels = inputs("vit", (1, 1, 1))["pixel_values"]
+    ones = torch.ones(3, dtype=torch.long)
+    with torch.no_grad():
+        model = RowModel(backbone.task_model(head), head, torch.float32).eval()
+        found = model.answers(Batch(ones, 0 * ones, Layout((1, 1, 1), (3,)), pixels), {})
+        assert_near(found, backbone.task_model(head)(pixel_values=pixels).logits)
+    assert model.places == 17
 
 
 def test_layers_dropped_at_random_are_dropped_for_no_other_row() -> None:

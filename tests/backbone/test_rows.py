@@ -24,7 +24,7 @@ lengths = st.lists(st.integers(1, 300), min_size=1, max_size=12)
 @given(st.integers(1, 5000))
 def test_a_group_is_wide_enough_and_wastes_little(length: int) -> None:
     width = bucket(length)
-    assert length <= width <= max(length + 15, 1.25 * length)
+    assert length <= width <= max(length + 31, 1.5 * length)
     assert width % 16 == 0
     assert bucket(width) == width
 

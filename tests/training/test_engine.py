@@ -256,3 +256,19 @@ def test_unlike_precisions_do_not_share_a_pass() -> None:
     runs = bitfit.train_rows(tiny_backbone("bert"), tiny_data(), "bitfit", configs, watcher=notes)
     assert "bitfit on bert cannot share a pass: one run after another" in notes.notes
     assert [run.config.precision for run in runs] == ["fp32", "bf16"]
+
+
+def test_images_train() -> None:
+    """A dark or a bright picture."""
+    generator = np.random.default_rng(0)
+
+    def pictures(count: int) -> Examples:
+        labels = generator.integers(0, 2, count)
+        pixels = generator.normal(labels[:, None, None, None] * 2.0 - 1, 1, (count, 3, 16, 16)).astype(np.float32)
+        ones = np.ones(count, np.int32)
+        return Examples(ones, ones.astype(np.uint8), np.arange(count + 1), labels, source={"pixels": pixels})
+
+    task = Task("light", "class", ("image",), "label", ("dark", "bright"))
+    data = TaskData(task, {"train": pictures(40), "validation": pictures(20)})
+    run = bitfit.train(tiny_backbone("vit"), data, "bitfit", replace(BASE, epochs=6))
+    assert run.scores["validation"]["accuracy"] > 0.9

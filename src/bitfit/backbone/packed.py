@@ -32,6 +32,7 @@ class Batch:
     ids: Tensor  # int64 (tokens,)
     types: Tensor  # int64 (tokens,) token types
     layout: Layout
+    pixels: Tensor | None = None  # (sequences, channels, height, width) for images, each a sequence of one token
 
 
 def packs(config: PretrainedConfig) -> bool:
@@ -48,6 +49,7 @@ class RowModel(nn.Module):
         super().__init__()
         self.flow, self.head, self.packed = Flow(), head, packs(model.config)
         self.prefix, self.pad = model.base_model_prefix, _pad(model.config)
+        self.places = _places(model.config)
         encoder = model.base_model
         self.takes_types = _takes_types(encoder)
         model.config.use_cache = False
@@ -96,6 +98,20 @@ class RowModel(nn.Module):
 
     def _padded(self, batch: Batch) -> Tensor:
         """The whole task model, as anybody runs it."""
+        inputs, real = self._images(batch) if batch.pixels is not None else self._texts(batch)
+        self.flow.layout = Layout(batch.layout.lengths, batch.layout.counts, real.shape[1])
+        with self._own_draws():
+            answer = self.model(**inputs)
+        numbers = _numbers(answer, self.head)
+        return numbers if self._per_text else numbers[real]
+
+    def _images(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """What the task model takes of a batch of images, and which places are real."""
+        assert batch.pixels is not None
+        return {"pixel_values": batch.pixels}, torch.ones(len(batch.pixels), 1, dtype=torch.bool)
+
+    def _texts(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """The same of a batch of texts."""
         layout = batch.layout
         width = max(layout.lengths)
         real = torch.arange(width)[None, :] < torch.tensor(layout.lengths)[:, None]
@@ -105,11 +121,7 @@ class RowModel(nn.Module):
         }
         if self.takes_types:
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"]).masked_scatter_(real, batch.types)
-        self.flow.layout = Layout(layout.lengths, layout.counts, width)
-        with self._own_draws():
-            answer = self.model(**inputs)
-        numbers = _numbers(answer, self.head)
-        return numbers if self._per_text else numbers[real]
+        return inputs, real
 
     def _packed(self, batch: Batch) -> Tensor:
         """The encoder over all tokens, then the head on what it reads of them."""
@@ -205,6 +217,12 @@ def _numbers(answer: Any, head: Head) -> Tensor:
     return logits
 
 
+def _places(config: PretrainedConfig) -> int:
+    """How many places the encoder works on for each token: for an image its patches, else 1."""
+    patch, size = getattr(config, "patch_size", None), getattr(config, "image_size", None)
+    return (size // patch) ** 2 + 1 if isinstance(patch, int) and isinstance(size, int) else 1
+
+
 def _takes_types(encoder: nn.Module) -> bool:
     """Does it tell first texts from second ones?"""
     kinds = getattr(encoder.config, "type_vocab_size", 0) or 0
@@ -213,4 +231,4 @@ def _takes_types(encoder: nn.Module) -> bool:
 
 def _pad(config: PretrainedConfig) -> int:
     """The number of the padding; any will do where there is none, since the mask hides it."""
-    return max(0, config.pad_token_id or 0)
+    return max(0, getattr(config, "pad_token_id", None) or 0)

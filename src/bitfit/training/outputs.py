@@ -32,7 +32,13 @@ def batch_of(examples: Examples, which: NDArray[np.int64], counts: tuple[int, ..
     ids = np.concatenate([examples.ids[a:b] for a, b in zip(starts, ends, strict=True)])
     types = np.concatenate([examples.types[a:b] for a, b in zip(starts, ends, strict=True)])
     layout = Layout(tuple((ends - starts).tolist()), counts)
-    return Batch(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(types.astype(np.int64)), layout)
+    pixels = examples.source.get("pixels")
+    return Batch(
+        torch.from_numpy(ids.astype(np.int64)),
+        torch.from_numpy(types.astype(np.int64)),
+        layout,
+        None if pixels is None else torch.from_numpy(np.asarray(pixels[which])),
+    )
 
 
 def labels_of(examples: Examples, which: NDArray[np.int64], per_token: bool) -> Tensor:
@@ -55,7 +61,7 @@ def outputs(
     sums, counts, known = torch.zeros(rows), torch.zeros(rows), _labels_known(model, examples)
     was_training = model.training
     model.eval()
-    for which in _by_length(examples, budget // rows):
+    for which in _by_length(examples, budget // (rows * model.places)):
         batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows)
         with torch.no_grad():
             answers = model.answers(batch, values).float()
