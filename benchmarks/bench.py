@@ -41,23 +41,23 @@ def main(out: Path | None, rounds: int | None, **given: Any) -> None:
     """Measure this engine beside the Hugging Face Trainer and PEFT."""
     usual = 1 if given["quick"] else 5 if given["accuracy"] else 3
     options = Options(rounds=rounds or usual, **given)
-    try:
-        document = measured(options)
-    except BitfitError as error:
-        raise click.ClickException(str(error)) from None
     path = out or RESULTS / f"{_kind(options)}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    text = markdown(document)
-    path.with_suffix(".md").write_text(text)
-    click.echo(text)
+    made: dict[str, Any] = {}
+    try:
+        for made in measured(options):  # written as it grows: a benchmark cut short keeps what it has
+            path.write_text(json.dumps(made, indent=1) + "\n")
+            path.with_suffix(".md").write_text(markdown(made))
+    except BitfitError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(markdown(made))
     click.echo(f"{path}", err=True)
-    if any("failed" in one for one in document["raw"]):
+    if any("failed" in one for one in made["raw"]):
         sys.exit(1)
 
 
-def measured(options: Options) -> dict[str, Any]:
-    """All measurements, in rounds, and what they come to."""
+def measured(options: Options) -> Iterator[dict[str, Any]]:
+    """The document so far, after each shape of each round."""
     picked = chosen(options)
     skipped = {shape.name: reason for shape, _ in picked if (reason := why_not(shape, options))}
     limits: list[dict[str, float]] = []
@@ -67,7 +67,7 @@ def measured(options: Options) -> dict[str, Any]:
         for shape, systems in picked:
             if shape.name not in skipped:
                 raw += _round(requests(options, shape, systems, turn), options)
-    return document(options, raw, limits, skipped)
+            yield document(options, raw, limits, skipped)
 
 
 def document(
@@ -81,7 +81,12 @@ def document(
     return {
         "format": 1,
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "machine": {"processor": processor(), "threads": options.threads, "system": platform.system()},
+        "machine": {
+            "processor": processor(),
+            "threads": options.threads,
+            "system": platform.system(),
+            "highest_instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", "all"),
+        },
         "versions": {name: version(name) for name in PACKAGES},
         "options": {name: value for name, value in asdict(options).items() if name not in ("data_dir", "tiny")},
         "gflops": limits,
@@ -94,10 +99,10 @@ def document(
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The document for a person."""
-    options = document["options"]
+    options, machine = document["options"], document["machine"]
     limits = "; ".join(_rates(one) for one in document["gflops"])
     lines = [
-        f"{document['machine']['processor']}, {document['machine']['threads']} threads; "
+        f"{machine['processor']}, {machine['threads']} threads, instructions: {machine['highest_instructions']}; "
         + ", ".join(f"{name} {number}" for name, number in document["versions"].items()),
         f"matrix products, GFLOP/s in each round: {limits or 'not measured'}",
         f"{options['rounds']} round(s): median (lowest - highest)" + (", quick: few steps" if options["quick"] else ""),

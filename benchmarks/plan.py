@@ -129,19 +129,21 @@ def systems_of(shape: Shape) -> tuple[System, ...]:
 
 
 def chosen(options: Options) -> list[tuple[Shape, tuple[System, ...]]]:
-    """The shapes and systems that --only leaves; a word chooses whatever has it in its name."""
+    """The shapes and systems that --only leaves. A word chooses the one of that name, else all that have it in it."""
     shapes = [shape for shape in SHAPES if not options.accuracy or shape.name in ACCURACY_EPOCHS]
     systems = [s for s in (*SINGLE, *GRID) if not options.accuracy or s.name in ACCURACY]
-    shape_words = [word for word in options.only if any(word in shape.name for shape in shapes)]
-    system_words = [word for word in options.only if any(word in s.name for s in systems) and word not in shape_words]
+    some_shapes, some_systems = set[str](), set[str]()
     for word in options.only:
-        if word not in (*shape_words, *system_words):
+        in_shapes, in_systems = (_named(word, [item.name for item in items]) for items in (shapes, systems))
+        if not (in_shapes or in_systems):
             names = [item.name for item in (*shapes, *systems)]
             raise RequestError(f"--only '{word}' is in no shape's and no system's name. {nearest(word, names)}")
+        some_shapes |= in_shapes
+        some_systems |= in_systems if not in_shapes else set()
     picked = [
-        (shape, tuple(s for s in systems_of(shape) if s in systems and _matches(s.name, system_words)))
+        (shape, tuple(s for s in systems_of(shape) if s in systems and s.name in (some_systems or {s.name})))
         for shape in shapes
-        if _matches(shape.name, shape_words)
+        if shape.name in (some_shapes or {shape.name})
     ]
     return [(shape, own) for shape, own in picked if own]
 
@@ -170,6 +172,6 @@ def _sized(shape: Shape, options: Options) -> tuple[Shape, int]:
     return replace(shape, steps=steps, validation=validation), min(3, max(1, steps // 4))
 
 
-def _matches(name: str, words: Sequence[str]) -> bool:
-    """No words match everything."""
-    return not words or any(word in name for word in words)
+def _named(word: str, names: Sequence[str]) -> set[str]:
+    """The one of that name, else all that have the word in theirs."""
+    return {word} if word in names else {name for name in names if word in name}

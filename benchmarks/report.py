@@ -23,7 +23,7 @@ def summary(raw: Iterable[Raw], limits: Sequence[Mapping[str, float]]) -> list[C
             found.setdefault((one["shape"], one["system"]), []).append(one)
     shapes = list(dict.fromkeys(shape for shape, _ in found))
     keys = sorted(found, key=lambda key: (shapes.index(key[0]), order.index(key[1])))
-    limit = median(best["bf16"] for best in limits) if limits else None
+    limit = median(max(best["bf16"], best["fp32"]) for best in limits) if limits else None
     cells = [_cell(found[key], limit) for key in keys]
     for cell in cells:
         cell["times"] = ratio(cells, cell["shape"], "tokens_per_second", cell["system"], REFERENCE[cell["kind"]])

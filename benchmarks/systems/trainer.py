@@ -77,7 +77,7 @@ def measure(request: Request, backbone: Backbone, data: TaskData, meter: Meter) 
         if start:
             backbone.model.load_state_dict(start)
         model = _model(request.system.method, backbone, data, config.seed)
-        attention = backbone.config._attn_implementation
+        attention = model.config._attn_implementation
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(
                 model=model,
@@ -102,7 +102,7 @@ def _format(request: Request) -> str:
     return "bfloat16 (autocast)" if request.system.precision == "bf16" else "float32"
 
 
-def _model(method: str, backbone: Backbone, data: TaskData, seed: int) -> nn.Module:
+def _model(method: str, backbone: Backbone, data: TaskData, seed: int) -> Any:
     """The architecture's own task model, with what trains set the way its users set it."""
     set_seed(seed)
     model: PreTrainedModel = backbone.task_model(data.task.head, seed)

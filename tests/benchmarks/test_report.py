@@ -72,6 +72,8 @@ def test_accuracy_within_a_standard_deviation_is_said() -> None:
 def test_only_chooses_shapes_and_systems_by_their_names() -> None:
     picked = chosen(Options(only=("imdb", "lora")))
     assert [(shape.name, [s.name for s in systems]) for shape, systems in picked] == [("imdb-b32", ["trainer-lora"])]
+    exact = chosen(Options(only=("imdb", "engine-bitfit")))
+    assert [s.name for _, systems in exact for s in systems] == ["engine-bitfit"]
     with pytest.raises(RequestError, match="--only 'imbd' is in no"):
         chosen(Options(only=("imbd",)))
 
