@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.evaluate import evaluate as evaluate
     from bitfit.training.evaluate import predict as predict
+    from bitfit.training.rank import rank as rank
     from bitfit.training.run import Run as Run
     from bitfit.training.train import train as train
     from bitfit.training.train import train_rows as train_rows
@@ -37,6 +38,7 @@ _HOMES = {
     "evaluate": "bitfit.training.evaluate",
     "load": "bitfit.backbone.load",
     "predict": "bitfit.training.evaluate",
+    "rank": "bitfit.training.rank",
     "select": "bitfit.methods.selection",
     "terms": "bitfit.backbone.anatomy",
     "train": "bitfit.training.train",
@@ -55,6 +57,7 @@ __all__ = [
     "evaluate",
     "load",
     "predict",
+    "rank",
     "select",
     "terms",
     "train",

@@ -64,6 +64,7 @@ class FastLinear(nn.Module):
         if weight.requires_grad:
             bias = None if self.bias is None else self.bias.to(x.dtype)
             return functional.linear(x, weight.to(x.dtype), bias)
+        weight = weight.to(x.dtype)  # one that trained is handed in as fp32, without gradient where it is only used
         result: Tensor = _FrozenLinear.apply(x, weight, self.bias, bounds)  # type: ignore[no-untyped-call]
         return result
 

@@ -72,13 +72,17 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @command.command()
 @file_argument
 @model_option
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the heat map to this file too (.png, .svg).")
 @json_option
-def changes(file: Path, model_name: str | None, as_json: bool) -> None:
+def changes(file: Path, model_name: str | None, plot: Path | None, as_json: bool) -> None:
     """How far each term moved in each layer: the mean absolute change, as a heat map."""
     from bitfit.delta.changes import changes as changes_of
+    from bitfit.delta.figure import draw_changes
 
     delta = _load(file)
     found = changes_of(delta, _backbone(model_name or delta.backbone))
+    if plot is not None:
+        draw_changes(found, plot, f"{delta.task.name}, {delta.method}: mean absolute change")
     document = {
         "delta": str(file),
         "model": model_name or delta.backbone,
@@ -128,6 +132,35 @@ def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
         "files": sorted(path.name for path in folder.iterdir()),
     }
     result(as_json, document, lambda console: console.print(f"{folder}: an ordinary transformers checkpoint."))
+
+
+@command.command("to-adapter")
+@file_argument
+@model_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@json_option
+def to_adapter(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
+    """A delta of the method lora as a folder that PEFT reads."""
+    from bitfit.delta.adapter import write_adapter
+
+    delta = _load(file)
+    folder = write_adapter(delta, _backbone(model_name or delta.backbone), out)
+    document = {"delta": str(file), "folder": str(folder)}
+    result(as_json, document, lambda console: console.print(f"{folder}: an adapter for PeftModel.from_pretrained."))
+
+
+@command.command("from-adapter")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--like", required=True, type=click.Path(path_type=Path), help="A delta file of the same task.")
+@model_option
+@out_option
+@json_option
+def from_adapter(folder: Path, like: Path, model_name: str | None, out: Path, as_json: bool) -> None:
+    """A PEFT LoRA adapter as a delta file; what its task is, another delta says."""
+    from bitfit.delta.adapter import read_adapter
+
+    known = _load(like)
+    _save(read_adapter(folder, _backbone(model_name or known.backbone), known.task), out, as_json)
 
 
 def describe(file: Path, delta: "Delta") -> dict[str, Any]:

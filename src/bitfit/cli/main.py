@@ -17,9 +17,10 @@ COMMANDS = {
     "demo": ("bitfit.cli.demo", "One task from start to end on the embedded model, in minutes."),
     "terms": ("bitfit.cli.terms", "Every bias of a model by the paper's name, and what each method trains."),
     "train": ("bitfit.cli.train", "Train a task on a frozen backbone and keep it as one small file."),
+    "rank": ("bitfit.cli.rank", "Order a model's bias terms by what they would bring to a task."),
     "eval": ("bitfit.cli.eval", "Score a delta file on a part of its task."),
     "predict": ("bitfit.cli.predict", "Answer texts, or a whole file of them, with a delta file."),
-    "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, sum, merge."),
+    "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, sum, merge, adapters."),
 }
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT

@@ -79,7 +79,9 @@ def add(deltas: Sequence[Delta], backbone: Backbone) -> Delta:
     """The backbone plus every delta's change of it. Heads have no common start: theirs is averaged."""
     first = _alike(deltas)
     first.check(backbone)
-    starts = read_values(first.slots, backbone.task_model(first.task.head))
+    model = backbone.task_model(first.task.head)
+    first.fit(model)
+    starts = read_values(first.slots, model)
     sums = dict(average(deltas).values)
     for slot in first.slots:
         if not slot.in_head:
@@ -116,6 +118,11 @@ def _alike(deltas: Sequence[Delta]) -> Delta:
     if not deltas:
         raise DeltaError("There is no delta to combine: at least one was expected.")
     first = deltas[0]
+    if first.method.startswith(("lora", "houlsby")):
+        raise DeltaError(
+            f"Deltas of '{first.method}' cannot be averaged or added: each run's new layers have axes of their own. "
+            "Those of the methods that change a model's own parameters, and of 'added-bias', can."
+        )
     for delta in deltas[1:]:
         if delta.fingerprint != first.fingerprint:
             raise DeltaError(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bitfit.backbone.anatomy import Term, terms
 from bitfit.backbone.load import Backbone
 from bitfit.delta.delta import Delta, read_values
-from bitfit.methods.selection import Slot
+from bitfit.methods.prepare import graft
+from bitfit.methods.slots import Slot
 
 WEIGHT_ROLE = "weight"  # of a changed parameter that is no bias vector
 
@@ -41,6 +42,8 @@ def changes(delta: Delta, backbone: Backbone) -> tuple[Change, ...]:
     """
     delta.check(backbone)
     model = backbone.task_model(delta.task.head)
+    seed = delta.settings.get("seed", 0)
+    graft(model, delta.method, seed if isinstance(seed, int) else 0)  # new parameters began as this seed drew them
     slots = [slot for slot in delta.slots if not slot.in_head]
     starts = read_values(slots, model)
     by_name: dict[str, list[Term]] = {}

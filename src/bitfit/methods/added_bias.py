@@ -53,11 +53,9 @@ def _zeros(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 def _lacks_bias(module: nn.Module) -> bool:
     """Whether a layer could add a bias and has none."""
-    return (
-        type(module) in (nn.Linear, nn.LayerNorm)
-        and module.bias is None
-        and getattr(module, "weight", None) is not None
-    )
+    own = module._parameters
+    known = type(module) in (nn.Linear, nn.LayerNorm)
+    return known and own.get("weight") is not None and own.get("bias") is None
 
 
 def _take_away(modules: list[nn.Module]) -> None:

@@ -1,13 +1,19 @@
-"""Brings a task model into the shape that a method needs, and says what its new parameters hold at the start."""
+"""Brings a task model into the shape that a method needs; knows nothing of data.
+
+Some methods put new parameters into it; some choose what changes on a task's data, and are only checked here.
+"""
 
 from torch import Tensor, nn
 
 from bitfit.errors import RequestError
+from bitfit.methods.diff_pruning import FAMILY, is_structured
 from bitfit.methods.grafts import Graft, GraftFamily, carried_by, remove
 from bitfit.methods.names import MethodName
+from bitfit.methods.ranking import budget_of
+from bitfit.methods.selection import HeadMode, check_head_mode, select
 from bitfit.methods.table import FAMILIES
 
-__all__ = ["carried_by", "graft", "graft_start", "is_graft", "remove"]
+__all__ = ["carried_by", "check", "graft", "graft_start", "is_graft", "remove"]
 
 
 def is_graft(method: str) -> bool:
@@ -26,6 +32,18 @@ def graft_start(model: nn.Module, method: str, seed: int) -> dict[str, Tensor]:
     found = _graft_family(method)
     there = carried_by(model)
     return {} if found is None or there is None else found[0].starts(model, there, seed)
+
+
+def check(model: nn.Module, method: str, head: HeadMode) -> None:
+    """Refuse a method that does not fit, before any data is read; may leave new parameters in the model."""
+    name = MethodName.parse(method)
+    check_head_mode(head)
+    if name.family == FAMILY:
+        is_structured(name)
+    elif name.budget is not None:
+        budget_of(model, name)
+    else:
+        select(model, method, head)
 
 
 def _graft_family(method: str) -> tuple[GraftFamily, MethodName] | None:

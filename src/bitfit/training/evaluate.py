@@ -40,6 +40,7 @@ class Predictor:
         keep_freed_memory()
         self.backbone, self.task = backbone, delta.task
         model = backbone.task_model(self.task.head)
+        delta.fit(model)
         rows = RowMap(delta.slots, model)
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
         self.model = RowModel(model, self.task.head, compute_format(precision))

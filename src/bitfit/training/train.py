@@ -1,7 +1,8 @@
 """Trains a task by name, file or data: puts backbone, method, data and settings together, and makes runs of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
-from bitfit.backbone.precision import compute_format
+from bitfit.backbone.precision import Precision, compute_format
 from bitfit.backbone.task_model import head_start
 from bitfit.data.batch import tokenize
 from bitfit.data.examples import TaskData
@@ -21,16 +23,24 @@ from bitfit.data.source import load_task
 from bitfit.data.table import TaskTable
 from bitfit.delta.delta import Delta
 from bitfit.errors import BackboneError
-from bitfit.methods.row import RowMap, carried
-from bitfit.methods.selection import HeadMode, Selection, select
+from bitfit.methods.diff_pruning import GatedRows
+from bitfit.methods.names import MethodName
+from bitfit.methods.prepare import check, graft, graft_start
+from bitfit.methods.row import RowMap
+from bitfit.methods.selection import HeadMode, Selection
+from bitfit.training.checkpoint import Checkpoints, Keeper
 from bitfit.training.config import TrainConfig
 from bitfit.training.engine import Job, Progress, Training
+from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.outputs import outputs
+from bitfit.training.request import key, request, surroundings
+from bitfit.training.resolve import pruned, resolve
 from bitfit.training.run import Run, versions
 from bitfit.training.watch import Watcher
 
 Data = str | TaskTable | TaskData
+ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,14 @@ def train(
     *,
     options: DataOptions | None = None,
     watcher: Watcher | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Run:
-    """Train one row: a task by its name, a file or folder of one's own, or data already read."""
-    return train_rows(backbone, task, method, [config or TrainConfig()], options=options, watcher=watcher)[0]
+    """Train one row: a task by its name, a file or folder of one's own, or data already read.
+
+    With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe.
+    """
+    configs = [config or TrainConfig()]
+    return train_rows(backbone, task, method, configs, options=options, watcher=watcher, checkpoints=checkpoints)[0]
 
 
 def train_rows(
@@ -62,23 +77,44 @@ def train_rows(
     *,
     options: DataOptions | None = None,
     watcher: Watcher | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Run]:
     """Train several rows in one pass over one backbone, each with its own settings; one run for each config."""
     method = Method(method) if isinstance(method, str) else method
     watcher = watcher or Watcher()
     keep_freed_memory()
     settled = [config.settled(method.name) for config in configs]
+    check_fit(backbone, method)
     data = task_data(backbone, task, options or DataOptions())
     for note in data.notes:
         watcher.said(note)
-    setting = Setting.of(backbone, data, method, settled[0])
+    held = Held.of(asked_for(backbone, data, method, settled), checkpoints)
+    setting = Setting.of(backbone, data, method, settled[0], held)
     if not setting.model.packed:
         watcher.said(f"{backbone.config.model_type} runs on padded batches: it does not take them without padding")
     if len(configs) == 1 or setting.takes(settled):
         return setting.train(settled, watcher)
     watcher.said(f"{method.name} on {backbone.config.model_type} cannot share a pass: one run after another")
     # Each has its own setting: the elements that a method draws depend on the seed.
-    return [run for config in settled for run in Setting.of(backbone, data, method, config).train([config], watcher)]
+    runs = []
+    for i, config in enumerate(settled):
+        own = Setting.of(backbone, data, method, config, held.part(i))
+        runs += own.train([config], watcher)
+        if runs[-1].stopped:
+            break
+    return runs
+
+
+def asked_for(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> dict[str, Any]:
+    """What tells this training from any other, as plain values."""
+    return request(backbone, data, method.name, method.head, [config.settled(method.name) for config in configs])
+
+
+def check_fit(backbone: Backbone, method: Method) -> None:
+    """Refuse a method that the model cannot have, before any data is read."""
+    if not backbone.has_weights:
+        raise BackboneError(f"'{backbone.name}' has no weights, only a configuration: it cannot be trained.")
+    check(backbone.task_model(ANY_HEAD), method.name, method.head)
 
 
 def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
@@ -86,9 +122,39 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     if isinstance(task, TaskData):
         return task
     table = load_task(task, options=options) if isinstance(task, str) else task
-    if backbone.tokenizer is None:
-        raise BackboneError(f"'{backbone.name}' has no tokenizer. Expected tokenizer files beside its config.json.")
-    return tokenize(table, backbone.tokenizer)
+    return tokenize(table, backbone.reader)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What is asked for, and where it is kept while it is being done."""
+
+    asked: Mapping[str, Any]
+    key: str
+    checkpoints: Checkpoints | None  # of this training
+    all_checkpoints: Checkpoints | None
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any], checkpoints: Checkpoints | None) -> "Held":
+        """No checkpoints are written where they are wanted every 0 seconds."""
+        used = checkpoints if checkpoints and checkpoints.every else None
+        return cls(asked, key(asked), used, used)
+
+    def part(self, name: int | str) -> "Held":
+        """One of several trainings that follow one another."""
+        return replace(self, checkpoints=self.checkpoints and self.checkpoints.part(str(name)))
+
+    def compute(self, precision: Precision) -> torch.dtype:
+        """The weights' format: `auto` measures the processor, but a run that goes on keeps to what it began with."""
+        kept = self.all_checkpoints if precision == "auto" else None
+        before = kept.maybe_get_about() if kept else None
+        return compute_format(before["surroundings"]["compute"] if before else precision)
+
+    def keeper(self, compute: torch.dtype, watcher: Watcher) -> Keeper | None:
+        """Opens the checkpoints."""
+        if self.checkpoints is None:
+            return None
+        return Keeper(self.checkpoints, self.asked, surroundings(compute), watcher.said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,38 +169,76 @@ class Setting:
     model: RowModel
     heads: Any  # the plain task model, for heads of other seeds
     parameters: int
+    held: Held
+    compute: torch.dtype
 
     @classmethod
-    def of(cls, backbone: Backbone, data: TaskData, method: Method, config: TrainConfig) -> "Setting":
+    def of(cls, backbone: Backbone, data: TaskData, method: Method, config: TrainConfig, held: Held) -> "Setting":
         """Build the model and resolve the method on it."""
-        if not backbone.has_weights:
-            raise BackboneError(f"'{backbone.name}' has no weights, only a configuration: it cannot be trained.")
-        plain = backbone.task_model(data.task.head)
-        selection = select(plain, method.name, method.head, config.seed)
-        rows = RowMap(carried(selection, plain), plain)
-        parameters = sum(p.numel() for p in plain.parameters())
         head = data.task.head
-        model = RowModel(backbone.task_model(head), head, compute_format(config.precision))
-        return cls(backbone, data, method, selection, rows, model, plain, parameters)
+        plain, inner = backbone.task_model(head), backbone.task_model(head)
+        parameters = sum(p.numel() for p in plain.parameters())
+        compute = held.compute(config.precision)
+        graft(inner, method.name)
+        model = RowModel(inner, head, compute)
+        selection, rows = resolve(plain, model, data, method.name, method.head, config)
+        return cls(backbone, data, method, selection, rows, model, plain, parameters, held, compute)
 
     def takes(self, configs: Sequence[TrainConfig]) -> bool:
         """Can these rows be trained together?"""
         alike = len({config.precision for config in configs}) == 1
+        if MethodName.parse(self.method.name).budget is not None:  # what is chosen depends on the seed
+            alike = alike and len({config.seed for config in configs}) == 1
+        if isinstance(self.rows, GatedRows):
+            return len(configs) == 1
         return alike and self.model.takes_rows(slot.name for slot in self.rows.slots)
 
     def train(self, configs: Sequence[TrainConfig], watcher: Watcher) -> list[Run]:
         """Train these rows together."""
-        start = torch.stack([self.rows.starting_row(head_start(self.heads, config.seed)) for config in configs])
-        training = Training(Job(self.model, self.rows, self.data, tuple(configs), start), watcher)
-        training.run()
+        start = torch.stack([self._start(config.seed) for config in configs])
+        if isinstance(self.rows, GatedRows):
+            return [self._train_gates(start, configs[0], watcher)]
+        training = self._loop(start, configs, watcher)
         return [self._run(training, i) for i in range(len(configs))]
+
+    def _start(self, seed: int) -> Tensor:
+        """A row before training: the backbone's values, and a head and new parameters drawn from the seed."""
+        drawn = {**head_start(self.heads, seed), **graft_start(self.heads, self.method.name, seed)}
+        return self.rows.starting_row(drawn)
+
+    def _loop(self, start: Tensor, configs: Sequence[TrainConfig], watcher: Watcher, stopped: bool = False) -> Training:
+        """The loop, from these rows on; one that was stopped before it began does nothing."""
+        keeper = self.held.keeper(self.compute, watcher)
+        try:
+            training = Training(Job(self.model, self.rows, self.data, tuple(configs), start), watcher, keeper)
+            training.stopped = stopped
+            if not stopped:
+                training.run()
+        finally:
+            if keeper is not None:
+                keeper.close()
+        return training
+
+    def _train_gates(self, start: Tensor, config: TrainConfig, watcher: Watcher) -> Run:
+        """Two phases of the same loop: all differences with gates, then what the gates left."""
+        assert isinstance(self.rows, GatedRows)
+        first = replace(self, held=self.held.part("gates"))._loop(start, [config], watcher)
+        selection, rows, left = pruned(self.heads, self.selection, self.rows, first.theta.detach())
+        watcher.said(f"{self.method.name}: {selection.size:,} elements are left, the head's among them; they train on")
+        second = replace(self, selection=selection, rows=rows, held=self.held.part("left"))
+        run = second._run(second._loop(left, [config], watcher, first.stopped), 0)
+        history = ({"phase": "gates", **epoch} for epoch in first.progress[0].history)
+        seconds = first.seconds + run.seconds
+        rate = (first.tokens + run.seconds * run.tokens_per_second) / max(seconds, 1e-9)
+        return replace(run, history=(*history, *run.history), seconds=seconds, tokens_per_second=rate)
 
     def _run(self, training: Training, row: int) -> Run:
         """What became of one row."""
         state, best = training.progress[row], training.best[row]
-        scores = self._scores(state, best)
+        stopped = training.stopped and not state.ended
+        scores = self._scores(state, best, training.budget)
         return Run(
-            delta=self._delta(state.config, best, scores),
+            delta=self._delta(state.config, best, scores, stopped),
             config=state.config,
             history=tuple(state.history),
             scores=scores,
@@ -143,10 +247,10 @@ class Setting:
             parameters=self.parameters,
             seconds=training.seconds,
             tokens_per_second=training.tokens / max(training.seconds, 1e-9),
-            stopped=training.stopped and not state.ended,
+            stopped=stopped,
         )
 
-    def _scores(self, state: Progress, best: Tensor) -> dict[str, dict[str, float]]:
+    def _scores(self, state: Progress, best: Tensor, budget: Budget) -> dict[str, dict[str, float]]:
         """The best epoch's scores, and those of every further split, which is read here for the first time."""
         scores: dict[str, dict[str, float]] = {}
         if state.best_epoch:
@@ -157,11 +261,13 @@ class Setting:
         values = self.rows.tensors(best[None])
         for split, examples in self.data.splits.items():
             if split not in ("train", "validation"):
-                scores[split] = score(self.data.task, examples, outputs(self.model, values, examples)[0].values)
+                found = budget.fit(partial(outputs, self.model, values, examples, 1))
+                scores[split] = score(self.data.task, examples, found[0].values)
         return scores
 
-    def _delta(self, config: TrainConfig, values: Tensor, scores: dict[str, dict[str, float]]) -> Delta:
-        """The file's content."""
+    def _delta(self, config: TrainConfig, values: Tensor, scores: dict[str, dict[str, float]], stopped: bool) -> Delta:
+        """The file's content. Its settings say which request it answers, and if it was stopped before its end."""
+        asked = {"run": self.held.key, "data": dict(self.held.asked["data"]), **({"stopped": True} if stopped else {})}
         return Delta(
             backbone=self.backbone.name,
             fingerprint=self.backbone.fingerprint,
@@ -171,7 +277,7 @@ class Setting:
             values=slot_values(self.rows, values),
             task=self.data.task,
             scores=scores,
-            settings=config.to_json(),
+            settings={**config.to_json(), **asked},
             versions=versions(),
         )
 

@@ -1,0 +1,49 @@
+"""Orders the bias terms of a model by what they would bring to a task; knows nothing of how the order is spent."""
+
+from dataclasses import dataclass
+
+from bitfit.backbone.load import Backbone
+from bitfit.backbone.memory import keep_freed_memory
+from bitfit.backbone.packed import RowModel
+from bitfit.backbone.precision import compute_format
+from bitfit.data.options import DataOptions
+from bitfit.methods.ranking import Measure, Scored, ranked
+from bitfit.training.config import TrainConfig
+from bitfit.training.resolve import sample_of
+from bitfit.training.term_scores import term_scores
+from bitfit.training.train import Data, Method, check_fit, task_data
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The terms of a model, those that bring most first."""
+
+    task: str
+    by: Measure
+    examples: int  # that the scores were taken on
+    terms: tuple[Scored, ...]
+
+
+def rank(
+    backbone: Backbone,
+    task: Data,
+    config: TrainConfig | None = None,
+    *,
+    by: Measure = "gradient",
+    short_run: bool = True,
+    options: DataOptions | None = None,
+) -> Ranking:
+    """Terms by the gradient at the start, by Fisher information, or by the change after one epoch over a sample.
+
+    The seed of the settings draws the head and the sample; the rest of them is for the short run.
+    """
+    settled = (config or TrainConfig()).settled("bitfit")
+    check_fit(backbone, Method("bitfit"))
+    keep_freed_memory()
+    data = task_data(backbone, task, options or DataOptions())
+    head = data.task.head
+    plain = backbone.task_model(head)
+    model = RowModel(backbone.task_model(head), head, compute_format(settled.precision))
+    sample = sample_of(plain, model, data, settled)
+    scores = term_scores(sample, plain, short_run=short_run or by == "change")
+    return Ranking(data.task.name, by, len(sample.which), tuple(ranked(scores, by)))

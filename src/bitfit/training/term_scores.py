@@ -1,0 +1,115 @@
+"""What each bias term would bring: its gradient at the start, its Fisher information, its change after a short run.
+
+An example is a row of the matrix, so one pass gives the gradient of each example by itself. Knows nothing of names,
+files or budgets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bitfit.backbone.packed import RowModel
+from bitfit.data.examples import Examples, TaskData
+from bitfit.methods.ranking import Scored, candidates
+from bitfit.methods.row import RowMap
+from bitfit.training import order
+from bitfit.training.config import TrainConfig
+from bitfit.training.engine import Job, Training
+from bitfit.training.loss import losses
+from bitfit.training.outputs import batch_of, labels_of
+from bitfit.training.watch import Watcher
+
+ROWS_A_PASS = 16
+EXAMPLES = 512  # that the scores are taken on
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A model with its biases laid out as a row, and examples to try them on."""
+
+    model: RowModel
+    rows: RowMap  # of the method `bitfit`
+    data: TaskData
+    start: Tensor  # (P,)
+    config: TrainConfig  # of the short run; its seed chooses the examples
+
+    @property
+    def which(self) -> NDArray[np.int64]:
+        """Examples of the training data, the first of a shuffle."""
+        return order.shuffled(self.config.seed, 0, len(self.data.splits["train"]))[:EXAMPLES]
+
+
+def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> list[Scored]:
+    """Every term of the encoder that can matter, in the model's order, with its scores; `plain` is the task model."""
+    gradient, fisher = _gradients(sample)
+    change = _change(sample) if short_run else None
+    places = _places(sample.rows)
+    found = []
+    for term in candidates(plain):
+        here = slice(*places[term.name, term.part])
+        moved = None if change is None else float(change[here].mean())
+        found.append(Scored(term, float(gradient[here].mean()), float(fisher[here].mean()), moved))
+    return found
+
+
+def _gradients(sample: Sample) -> tuple[Tensor, Tensor]:
+    """The absolute gradient of the mean loss, and the mean squared gradient of single examples; (P,) each."""
+    total, squares = torch.zeros(sample.rows.size), torch.zeros(sample.rows.size)
+    sample.model.eval()
+    for which in _passes(sample):
+        theta = sample.start.repeat(len(which), 1).requires_grad_()
+        train, kind = sample.data.splits["train"], sample.data.task.kind
+        batch = batch_of(train, which, (1,) * len(which))
+        answers = sample.model.answers(batch, sample.rows.tensors(theta))
+        loss = losses(kind, answers, labels_of(train, which, per_token=kind == "tags"), batch.layout)
+        (loss.sums / loss.counts.clamp(min=1)).sum().backward()
+        assert theta.grad is not None
+        total += theta.grad.sum(0)
+        squares += theta.grad.square().sum(0)
+    count = len(sample.which)
+    return (total / count).abs(), squares / count
+
+
+def _passes(sample: Sample) -> Iterator[NDArray[np.int64]]:
+    """As many examples at once as the model takes rows."""
+    many = sample.model.takes_rows(slot.name for slot in sample.rows.slots)
+    size = ROWS_A_PASS if many else 1
+    which = sample.which
+    return (which[start : start + size] for start in range(0, len(which), size))
+
+
+def _change(sample: Sample) -> Tensor:
+    """How far each number moves in one epoch over the sample, in the loop that trains everything; (P,)."""
+    train = _subset(sample.data.splits["train"], sample.which)
+    data = replace(sample.data, splits={"train": train}, notes=())
+    config = replace(sample.config, epochs=1, patience=None)
+    training = Training(Job(sample.model, sample.rows, data, (config,), sample.start[None]), Watcher())
+    training.run()
+    return (training.best[0] - sample.start).abs()
+
+
+def _subset(examples: Examples, which: NDArray[np.int64]) -> Examples:
+    """These examples alone."""
+    pieces = np.concatenate([np.arange(examples.offsets[i], examples.offsets[i + 1]) for i in which])
+    offsets = np.concatenate(([0], np.cumsum(examples.lengths[which])))
+    labels = examples.labels[pieces if len(examples.labels) == len(examples.ids) else which]
+    cuts = {len(examples): which, len(examples.ids): pieces}
+    source = {
+        name: values[cuts[len(values)]] if isinstance(values, np.ndarray) and len(values) in cuts else values
+        for name, values in examples.source.items()
+    }
+    return replace(
+        examples, ids=examples.ids[pieces], types=examples.types[pieces], offsets=offsets, labels=labels, source=source
+    )
+
+
+def _places(rows: RowMap) -> dict[tuple[str, str], tuple[int, int]]:
+    """Where each slot lies in a row, by parameter and part."""
+    ends = np.cumsum(rows.sizes).tolist()
+    return {
+        (slot.name, slot.part): (end - size, end) for slot, size, end in zip(rows.slots, rows.sizes, ends, strict=True)
+    }
