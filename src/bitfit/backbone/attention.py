@@ -89,7 +89,7 @@ class _PackedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, flow: Flow, shape: Shape) -> Tensor:
-        out = q.new_empty(q.shape[0], q.shape[1], v.shape[2])
+        out = _blank(q.new_empty(q.shape[0], q.shape[1], v.shape[2]), flow.layout.starts[-1])
         training = any(ctx.needs_input_grad)
         kept = []
         for group in flow.layout.groups:
@@ -104,7 +104,7 @@ class _PackedAttention(torch.autograd.Function):
             kept += [weights, gain]
         if training:
             ctx.save_for_backward(q, k, v, out, *kept)
-            ctx.groups, ctx.shape = flow.layout.groups, shape
+            ctx.groups, ctx.shape, ctx.tokens = flow.layout.groups, shape, flow.layout.starts[-1]
         return out
 
     @staticmethod
@@ -114,7 +114,7 @@ class _PackedAttention(torch.autograd.Function):
         (g,) = grads
         # The sum over places of weight times its gradient, without forming it: the gradient times the answer.
         inner = (g.float() * out.float()).sum(-1, keepdim=True).mul_(1.0 / _gain(shape)).to(q.dtype)
-        dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+        dq, dk, dv = (_blank(part.new_empty(part.shape), ctx.tokens) for part in (q, k, v))
         for group, weights, gain in zip(ctx.groups, kept[::2], kept[1::2], strict=True):
             bq, bk, bv, bg, bi = (_take(part, group, q.shape[1]) for part in (q, k, v, g, inner))
             bg, bi = _muted(bg * gain, group), _muted(bi * gain, group)
@@ -127,6 +127,12 @@ class _PackedAttention(torch.autograd.Function):
             _put(dq, (scores @ bk).mul_(shape.scale), group)
             _put_shared(dk, scores.transpose(-1, -2) @ (bq * shape.scale), group)
         return dq, dk, dv, None, None
+
+
+def _blank(out: Tensor, tokens: int) -> Tensor:
+    """Zero behind the last sequence: filler, which no group writes."""
+    out[tokens:] = 0
+    return out
 
 
 def _gain(shape: Shape) -> float:
@@ -151,11 +157,10 @@ def _put(out: Tensor, block: Tensor, group: Group) -> None:
     rows = block.transpose(1, 2).reshape(len(group.sequences) * group.width, out.shape[1], out.shape[2])
     if group.start is not None:
         out[group.start : group.start + rows.shape[0]] = rows
-    elif group.full is None:
-        out[group.places] = rows
+    elif group.real is None:
+        out.index_copy_(0, group.places, rows)
     else:
-        real = group.full.reshape(-1)
-        out[group.places[real]] = rows[real]
+        out.index_copy_(0, group.places[group.real], rows.index_select(0, group.real))
 
 
 def _put_shared(out: Tensor, block: Tensor, group: Group) -> None:

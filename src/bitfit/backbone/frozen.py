@@ -58,7 +58,7 @@ class FastLinear(nn.Module):
         x = x.to(self.compute)
         weight = self.weight.transpose(-1, -2) if self.turned else self.weight
         rows = self.flow.layout.rows
-        bounds = self.flow.layout.bounds(x.numel() // x.shape[-1]) if rows > 1 else (0, x.numel() // x.shape[-1])
+        bounds = self.flow.layout.bounds(x.numel() // x.shape[-1]) if rows > 1 else ()
         if weight.dim() == 3:
             return _linear_of_each_row(x, weight, self.bias, bounds)
         if weight.requires_grad:
@@ -80,7 +80,7 @@ class FastNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         entries = x.numel() // x.shape[-1]
-        bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else (0, entries)
+        bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else ()
         if self.weight.dim() == 2:
             return _norm_of_each_row(x.float(), self.weight, self.bias, self.eps, bounds).to(self.compute)
         if self.weight.requires_grad:
@@ -101,9 +101,10 @@ class FastDropout(nn.Module):
         if self.p == 0.0 or self.flow.draws is None or not self.training:
             return x
         each = x.shape[-1]
-        sizes = [(stop - start) * each for start, stop in pairwise(self.flow.layout.bounds(x.numel() // each))]
-        # All bits set where an element is kept, none where it is dropped.
-        keep = self.flow.signs(sizes, 1.0 - self.p).bitwise_right_shift_(15).view(x.shape)
+        bounds = self.flow.layout.bounds(x.numel() // each)
+        sizes = [(stop - start) * each for start, stop in pairwise(bounds)]
+        # All bits set where an element is kept, none where it is dropped; (entries of all rows, size).
+        keep = self.flow.signs(sizes, 1.0 - self.p).bitwise_right_shift_(15).view(-1, each)
         keep = keep if x.element_size() == 2 else keep.to(torch.int32)
         result: Tensor = _Dropout.apply(x, keep, 1.0 / (1.0 - self.p))  # type: ignore[no-untyped-call]
         return result
@@ -199,8 +200,12 @@ class _Dropout(torch.autograd.Function):
 
 
 def _masked(x: Tensor, keep: Tensor, gain: float) -> Tensor:
-    """x where the mask has its bits, zero elsewhere, scaled."""
-    return x.contiguous().view(keep.dtype).bitwise_and(keep).view(x.dtype).mul_(gain)
+    """x where the mask has its bits, zero elsewhere (at filler too), scaled."""
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    bits, result = (part.view(keep.dtype).view(-1, keep.shape[1]) for part in (x.contiguous(), y))
+    torch.bitwise_and(bits[: len(keep)], keep, out=result[: len(keep)])
+    result[len(keep) :] = 0
+    return y.mul_(gain)
 
 
 def _add_rows(y: Tensor, bias: Tensor, bounds: tuple[int, ...]) -> Tensor:
@@ -229,9 +234,7 @@ def _linear_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, bounds: 
     return torch.cat(parts).view(*x.shape[:-1], math.prod(weight.shape[1:2]))
 
 
-def _norm_of_each_row(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, bounds: tuple[int, ...]
-) -> Tensor:
+def _norm_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, bounds: tuple[int, ...]) -> Tensor:
     """A head's norm, whose scale (rows, size) is each row's own."""
     sizes = torch.tensor(bounds).diff()
     own = functional.layer_norm(x, x.shape[-1:], eps=eps).reshape(-1, x.shape[-1])

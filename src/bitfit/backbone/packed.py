@@ -8,12 +8,14 @@ whole task model runs over padded batches. Knows nothing of optimizers or files.
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
@@ -141,9 +143,12 @@ class RowModel(nn.Module):
         assert self.encoder is not None
         options = {"token_type_ids": batch.types[None]} if self.takes_types else {}
         first = self.pad + 1 if self._known.first_position == "after padding" else 0
-        positions = batch.layout.positions[None] + first
-        states: Tensor = self.encoder(input_ids=batch.ids[None], position_ids=positions, **options)[0]
-        return states[0]
+        filled = partial(functional.pad, pad=(0, batch.layout.filler))
+        options = {name: filled(value) for name, value in options.items()}
+        positions = filled(batch.layout.positions[None]) + first
+        ids = functional.pad(batch.ids[None], (0, batch.layout.filler), value=self.pad)
+        states: Tensor = self.encoder(input_ids=ids, position_ids=positions, **options)[0]
+        return states[0, : len(batch.ids)]
 
     def _summary(self, states: Tensor, layout: Layout) -> Tensor:
         """What the head reads of each sequence, (sequences, size)."""

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from bitfit.backbone.draws import Draws
 
+ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -39,12 +41,18 @@ class Layout:
         """First sequence of each row, then the number of sequences."""
         return (0, *accumulate(self.counts))
 
+    @property
+    def filler(self) -> int:
+        """Tokens laid behind the last sequence so that the number of all is round: matrix products of a size
+        not seen before cost the processor's library more than the product itself. They belong to no row."""
+        return -self.starts[-1] % ROUND if self.width is None else 0
+
     def bounds(self, entries: int) -> tuple[int, ...]:
-        """First entry of each row, then `entries`, in a tensor with one entry a token or a sequence."""
+        """First entry of each row, then their end, in a tensor with one entry a token or a sequence."""
+        if self.width is None and entries in (self.starts[-1], self.starts[-1] + self.filler):
+            return tuple(self.starts[row] for row in self.row_starts)
         if self.rows == 1:
             return (0, entries)
-        if self.width is None and entries == self.starts[-1]:
-            return tuple(self.starts[row] for row in self.row_starts)
         each, rest = divmod(entries, self.row_starts[-1])
         if rest:
             raise ValueError(f"{entries} entries belong to no whole number for each of {self.row_starts[-1]}")
@@ -75,6 +83,7 @@ class Group:
     start: int | None  # the group's first token where it is one whole block of the batch, else None
     places: Tensor  # (sequences * width,) the token at each place; an empty place repeats the first token
     full: Tensor | None  # (sequences, width) False at empty places; None where there is none
+    real: Tensor | None  # numbers of the places that are not empty, of sequences * width; None where all are
 
     @classmethod
     def of(cls, layout: Layout, width: int, sequences: list[int]) -> "Group":
@@ -95,6 +104,7 @@ class Group:
             int(starts[0, 0]) if whole else None,
             torch.from_numpy(places.reshape(-1)),
             None if full.all() else torch.from_numpy(full),
+            None if full.all() else torch.from_numpy(np.flatnonzero(full)),
         )
 
 
