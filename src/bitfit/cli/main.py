@@ -20,7 +20,10 @@ COMMANDS = {
     "rank": ("bitfit.cli.rank", "Order a model's bias terms by what they would bring to a task."),
     "eval": ("bitfit.cli.eval", "Score a delta file on a part of its task."),
     "predict": ("bitfit.cli.predict", "Answer texts, or a whole file of them, with a delta file."),
+    "submit": ("bitfit.cli.submit", "Answer GLUE's tests with delta files, as the zip that its server takes."),
+    "tokens": ("bitfit.cli.tokens", "What a model sees of a text, piece by piece."),
     "delta": ("bitfit.cli.delta", "Look into delta files: show, verify, diff, changes, average, sum, merge, adapters."),
+    "experiment": ("bitfit.cli.experiment", "Run a plan of many runs, and report them beside the published figures."),
 }
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT

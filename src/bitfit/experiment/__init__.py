@@ -1,1 +1,1 @@
-"""Plans of many runs, and what others published."""
+"""Plans of many runs, what came of them, and what others published."""

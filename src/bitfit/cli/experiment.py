@@ -1,0 +1,85 @@
+"""`bitfit experiment`: run a plan of many runs, and report what came of it; knows no method and no task."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitfit.cli.output import json_option, log, result, write_json
+
+if TYPE_CHECKING:
+    from bitfit.experiment.runner import Tally
+
+
+@click.group()
+def command() -> None:
+    """Run a plan of many runs, and report what came of it."""
+
+
+@command.command()
+@click.argument("plan_file", metavar="PLAN.toml", type=click.Path(path_type=Path))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The folder of the results.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout.")
+@click.option("--keep-deltas", is_flag=True, help="Keep every run's delta in the folder too.")
+@json_option
+def run(plan_file: Path, folder: Path, data_dir: Path | None, keep_deltas: bool, as_json: bool) -> int:
+    """Do every run of a plan that the folder does not hold yet; one JSON file for each.
+
+    The same command goes on after an interruption. Learning rates are chosen on validation; a test is read once.
+    """
+    from bitfit.experiment.plan import Plan
+
+    plan = Plan.read(plan_file)
+    from bitfit.backbone.load import load
+    from bitfit.experiment.runner import run_plan
+
+    tally = run_plan(load(plan.model), plan, folder, data_dir=data_dir, keep_deltas=keep_deltas, watcher=_watcher())
+    result(as_json, {"folder": str(folder), **tally.to_json()}, lambda console: console.print(_told(tally, folder)))
+    return _exit_code(tally)
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def report(folder: Path, as_json: bool) -> None:
+    """The scores of a folder of runs beside the published ones, and the paper's claims; as Markdown."""
+    from bitfit.experiment.report import markdown
+    from bitfit.experiment.report import report as document
+
+    if as_json:
+        write_json(document(folder))
+    else:
+        click.echo(markdown(folder), nl=False)
+
+
+def _watcher() -> Any:
+    """Plain lines: a bar for each of hundreds of runs would say less."""
+    from bitfit.cli.progress import Shown
+
+    class Lines(Shown):
+        def __init__(self) -> None:
+            super().__init__()
+            self.terminal = False
+
+        def started(self, steps: int, rows: int) -> None:
+            self.loss, self.before = math.nan, (0, 0)
+            super().started(steps, rows)
+
+    return Lines()
+
+
+def _told(tally: "Tally", folder: Path) -> str:
+    return (
+        f"Of {tally.planned} planned runs {tally.before} were there, {tally.done} are new, {len(tally.failed)} failed. "
+        f"Next: bitfit experiment report {folder}"
+    )
+
+
+def _exit_code(tally: "Tally") -> int:
+    """A plan with failed runs is not done, whatever else it brought."""
+    from bitfit.errors import TrainingError
+
+    for name, why in tally.failed.items():
+        log().print(f"failed: {name}: {why}")
+    return TrainingError.exit_code if tally.failed else 0

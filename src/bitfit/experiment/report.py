@@ -1,0 +1,205 @@
+"""The report of a folder of runs, as plain values and as Markdown: scores beside the published ones, and the claims.
+
+Knows nothing of how runs are done or kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bitfit.experiment.claims import Claim, claims
+from bitfit.experiment.plan import PlannedMethod
+from bitfit.experiment.published import Row, average, rows
+from bitfit.experiment.results import CLEAR, Column, Difference, Figure, Results, figure
+from bitfit.experiment.store import Document, Store
+
+MODELS = {"bert-base": "BERT-base", "bert-large": "BERT-large"}  # of the tables that are compared with
+SIGNIFICANT = (".3g", ".2g")  # a claim's figures may be as small as a bias's change
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """What a folder of runs says, as plain values."""
+    results = Results.read(Store(folder))
+    return {
+        "name": results.plan.name,
+        "model": results.plan.model,
+        "runs": {"there": results.there, "planned": results.planned},
+        "methods": [_method(results, method) for method in results.plan.methods],
+        "published": [
+            _published(results, row)
+            for method in results.plan.methods
+            if (row := maybe_get_published(method.label)) is not None
+        ],
+        "claims": [claim.to_json() for claim in claims(results)],
+    }
+
+
+def _method(results: Results, method: PlannedMethod) -> dict[str, Any]:
+    """One method's figures on every task."""
+    runs = [run for task in results.plan.tasks for run in results.of(task, method)]
+    mean = figure(results.averages(method.label))
+    return {
+        "method": method.label,
+        "trainable": sorted({run["trainable"] for run in runs}),  # heads differ between tasks
+        "percent": _share(runs),
+        "tasks": {task.label: _task(results.of(task, method)) for task in results.plan.tasks},
+        "average": mean and mean.to_json(),
+    }
+
+
+def _share(runs: Sequence[Document]) -> float | None:
+    """The trained share in percent, the head's part of it too; the mean over tasks."""
+    shares = figure(100 * run["trainable"] / run["parameters"] for run in runs)
+    return None if shares is None else shares.mean
+
+
+def _task(runs: Sequence[Document]) -> dict[str, Any] | None:
+    """All scores of one cell, each over its seeds."""
+    if not runs:
+        return None
+    splits = dict.fromkeys(split for run in runs for split in run["scores"])
+    return {
+        "learning_rate": runs[0]["settings"]["learning_rate"],
+        "seeds": [run["settings"]["seed"] for run in runs],
+        "scores": {split: _scores(runs, split) for split in splits},
+        "measured_on": runs[0]["measured_on"],
+    }
+
+
+def _scores(runs: Sequence[Document], split: str) -> dict[str, Any]:
+    own = [run["scores"][split] for run in runs if split in run["scores"]]
+    return {metric: Figure(tuple(100 * scores[metric] for scores in own)).to_json() for metric in own[0]}
+
+
+def maybe_get_published(method: str) -> Row | None:
+    """The paper's row of a method: of its table of subsets, else of its first table, validation before test."""
+    found = [row for table in ("table3", "table1") for row in rows(table) if row.method == method]
+    return min(found, key=lambda row: (row.table != "table3", row.split != "validation"), default=None)
+
+
+def _published(results: Results, row: Row) -> dict[str, Any]:
+    """A published row, cut down to the tasks that were run, with its own average over them."""
+    names = [column.name for column in results.columns if column.name in row.scores]
+    scores = {name: row.scores[name] for name in names}
+    whole = len(names) == len(results.columns) and names
+    return {
+        "method": row.method,
+        "model": row.model,
+        "split": row.split,
+        "source": row.source,
+        "table": row.table,
+        "percent": row.percent,
+        "scores": {name: {"mean": score.mean, "std": score.std} for name, score in scores.items()},
+        "average": average({name: score.mean for name, score in scores.items()}) if whole else None,
+    }
+
+
+# ---------------------------------------------------------------------- Markdown
+
+
+def markdown(folder: Path) -> str:
+    """The same for a reader."""
+    results = Results.read(Store(folder))
+    parts = [_head(results), _table(results), _every_score(results), "## The paper's claims"]
+    parts += [_claim(claim) for claim in claims(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(results: Results) -> str:
+    plan = results.plan
+    missing = results.planned - results.there
+    return "\n".join(
+        [
+            f"# {plan.name}",
+            "",
+            f"{results.there} of {results.planned} runs{f'; {missing} are missing' if missing else ''}. "
+            f"Model: {plan.model}. Percent, mean ± standard deviation over seeds. A validation score is the best "
+            "epoch's, chosen on that same part; a test was read once, after every choice.",
+            "*Lines in italics are published figures of another model*: they show the shape to expect, not a score to "
+            "reach.",
+        ]
+    )
+
+
+def _table(results: Results) -> str:
+    """Methods down, tasks across; under each method what was published of it."""
+    columns = results.columns
+    if not columns:
+        return "There are no runs yet."
+    several = len(results.plan.tasks) > 1
+    heads = [f"{column.name}<br>{column.split}, {column.metric}" for column in columns]
+    lines = [_line("method", "trained", *heads, *(["average"] if several else []))]
+    lines.append(_line("---", *["---:"] * (1 + len(columns) + several)))
+    for method in results.plan.methods:
+        lines.append(_own_line(results, columns, method, several))
+        row = maybe_get_published(method.label)
+        if row is not None and any(column.name in row.scores for column in columns):
+            lines.append(_published_line(results, columns, row, several))
+    return "\n".join(lines)
+
+
+def _own_line(results: Results, columns: Sequence[Column], method: PlannedMethod, several: bool) -> str:
+    runs = [run for task in results.plan.tasks for run in results.of(task, method)]
+    share = _share(runs)
+    cells = [_shown(results.maybe_get_figure(column, method.label)) for column in columns]
+    mean = [_shown(figure(results.averages(method.label)))] if several else []
+    return _line(f"`{method.label}`", "-" if share is None else f"{share:.2f} %", *cells, *mean)
+
+
+def _published_line(results: Results, columns: Sequence[Column], row: Row, several: bool) -> str:
+    own = _published(results, row)
+    name = f"{MODELS.get(row.model, row.model)}, {row.split}, {'the paper' if row.source == 'paper' else row.source}"
+    cells = [_plus(**own["scores"][c.name]) if c.name in own["scores"] else "-" for c in columns]
+    mean = ([f"{own['average']:.1f}"] if own["average"] is not None else ["-"]) if several else []
+    return _line(*(f"*{text}*" if text != "-" else text for text in (name, f"{row.percent} %", *cells, *mean)))
+
+
+def _every_score(results: Results) -> str:
+    """Each cell's scores with all metrics, and what they were measured on."""
+    lines = [_line("task", "method", "learning rate", "seeds", "scores"), _line("---", "---", "---:", "---:", "---")]
+    for task in results.plan.tasks:
+        for method in results.plan.methods:
+            found = _task(results.of(task, method))
+            if found is not None:
+                rate, seeds = f"{found['learning_rate']:g}", str(len(found["seeds"]))
+                lines.append(_line(task.label, f"`{method.label}`", rate, seeds, _all(found)))
+    return "\n".join(["## Every score", "", *lines]) if len(lines) > 2 else ""
+
+
+def _all(found: Mapping[str, Any]) -> str:
+    parts = []
+    for split, scores in found["scores"].items():
+        if split != "train":
+            told = ", ".join(f"{metric} {_plus(one['mean'], one['std'])}" for metric, one in scores.items())
+            parts.append(f"{split} ({found['measured_on'].get(split, 'all')}): {told}")
+    return "; ".join(parts)
+
+
+def _claim(claim: Claim) -> str:
+    lines = [f"### {claim.name}: {claim.verdict}", "", f"The paper: {claim.text}.", ""]
+    if claim.figures:
+        shown = ", ".join(f"`{name}` {_plus(one.mean, one.std, SIGNIFICANT)}" for name, one in claim.figures.items())
+        lines.append(f"- figures: {shown}")
+    lines += [f"- {_apart(one)}" for one in claim.differences]
+    for task, found in claim.by_task.items():
+        if found:
+            lines.append(f"- on {task}: " + "; ".join(_apart(one) for one in found))
+    return "\n".join([*lines, *(f"- {note}" for note in claim.notes)])
+
+
+def _apart(one: Difference) -> str:
+    error = "no spread known" if one.error is None else f"standard error {one.error:.2g}"
+    word = {"holds": "above", "does not hold": "below"}.get(one.verdict, f"not clear of {CLEAR:g} standard errors")
+    return f"{one.of} over {one.over}: {one.mean:+.3g} ({error}): {word}"
+
+
+def _shown(one: Figure | None) -> str:
+    return "-" if one is None else _plus(one.mean, one.std)
+
+
+def _plus(mean: float, std: float | None, forms: tuple[str, str] = (".1f", ".1f")) -> str:
+    return f"{mean:{forms[0]}}" if std is None else f"{mean:{forms[0]}} ± {std:{forms[1]}}"
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"

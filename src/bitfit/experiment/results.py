@@ -1,0 +1,189 @@
+"""What came of a plan: the learning rate chosen on validation, and each figure with its spread over seeds.
+
+Knows nothing of files, tables or claims.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from bitfit.data.task import LESS_IS_BETTER
+from bitfit.experiment.plan import Plan, PlannedMethod, PlannedTask
+from bitfit.experiment.published import average
+from bitfit.experiment.store import Document, Store
+
+Verdict = Literal["holds", "does not hold", "cannot be told"]
+CLEAR = 2.0  # standard errors that a difference must exceed to be told from chance
+# A task with two parts that the paper reports apart: split -> what the paper calls its figure.
+PARTS = {"mnli": {"validation": "mnli_m", "validation_mismatched": "mnli_mm"}}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity over seeds (or runs)."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Their sample standard deviation; None where there is one value alone."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean."""
+        return None if self.std is None else self.std / sqrt(len(self.values))
+
+    def to_json(self) -> dict[str, Any]:
+        """The figure as plain values."""
+        return {"mean": self.mean, "std": self.std, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one figure is above another, and whether chance explains it."""
+
+    of: str
+    over: str
+    mean: float
+    error: float | None  # standard error of the difference; None where a spread is not known
+
+    @property
+    def verdict(self) -> Verdict:
+        """Is it above 0? Told only where it is clear of its standard error."""
+        if self.error is None or abs(self.mean) <= CLEAR * self.error:
+            return "cannot be told"
+        return "holds" if self.mean > 0 else "does not hold"
+
+    def to_json(self) -> dict[str, Any]:
+        """The difference as plain values."""
+        return {
+            "of": self.of,
+            "over": self.over,
+            "difference": self.mean,
+            "standard_error": self.error,
+            "verdict": self.verdict,
+        }
+
+
+def difference(names: tuple[str, str], one: Figure, other: Figure) -> Difference:
+    """One figure above another, over seeds that need not be the same."""
+    errors = (one.error, other.error)
+    known = [error for error in errors if error is not None]
+    together = sqrt(sum(error**2 for error in known)) if len(known) == len(errors) else None
+    return Difference(*names, one.mean - other.mean, together)
+
+
+def chosen_rate(documents: Sequence[Document]) -> float:
+    """The learning rate with the best mean validation score; rates that lack a run come last."""
+    by_rate: dict[float, list[float]] = {}
+    sign = 1.0
+    for document in documents:
+        metric, score = main_score(document, "validation")
+        sign = -1.0 if metric in LESS_IS_BETTER else 1.0
+        by_rate.setdefault(document["settings"]["learning_rate"], []).append(score)
+    return max(by_rate, key=lambda rate: (len(by_rate[rate]), sign * fmean(by_rate[rate])))
+
+
+def chosen(documents: Sequence[Document]) -> list[Document]:
+    """The runs of the chosen learning rate."""
+    if not documents:
+        return []
+    rate = chosen_rate(documents)
+    return [document for document in documents if document["settings"]["learning_rate"] == rate]
+
+
+def main_score(document: Document, split: str) -> tuple[str, float]:
+    """The task's own metric on a split: the first one of its scores."""
+    metric, value = next(iter(document["scores"][split].items()))
+    return metric, float(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a task: what was measured on which split."""
+
+    name: str  # the paper's, where it has one
+    task: str  # the task's label
+    split: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """The chosen runs of a plan, by cell."""
+
+    plan: Plan
+    cells: Mapping[tuple[str, str], Sequence[Document]]  # (task, method) labels -> runs of the chosen rate
+    there: int  # runs whose file is there
+    planned: int
+
+    @classmethod
+    def read(cls, store: Store) -> "Results":
+        """What a folder holds of the plan beside it."""
+        plan = store.plan()
+        found = {(cell.task.label, cell.method.label): store.documents(cell) for cell in plan.cells}
+        planned = sum(len(cell.runs) for cell in plan.cells)
+        there = sum(len(documents) for documents in found.values())
+        return cls(plan, {place: chosen(documents) for place, documents in found.items()}, there, planned)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The figures of every task that has a run: its labelled test, else its validation."""
+        return tuple(column for task in self.plan.tasks for column in self._columns(task))
+
+    def _columns(self, task: PlannedTask) -> list[Column]:
+        runs = [run for method in self.plan.methods for run in self.of(task, method)]
+        if not runs:
+            return []
+        splits = dict.fromkeys(split for run in runs for split in run["scores"])
+        parts = PARTS.get(task.label, {}) or {"test" if "test" in splits else "validation": task.label}
+        found = []
+        for split, name in parts.items():
+            metric = next((main_score(run, split)[0] for run in runs if split in run["scores"]), None)
+            if metric:
+                found.append(Column(name, task.label, split, metric))
+        return found
+
+    def of(self, task: PlannedTask, method: PlannedMethod) -> Sequence[Document]:
+        """The chosen runs of a cell."""
+        return self.cells.get((task.label, method.label), ())
+
+    def by_seed(self, column: Column, method: str) -> dict[int, float]:
+        """A method's scores in percent, by seed."""
+        runs = self.cells.get((column.task, method), ())
+        return {
+            run["settings"]["seed"]: 100 * main_score(run, column.split)[1]
+            for run in runs
+            if column.split in run["scores"]
+        }
+
+    def maybe_get_figure(self, column: Column, method: str) -> Figure | None:
+        """A method's score in percent; None where there is no run."""
+        return figure(self.by_seed(column, method))
+
+    def averages(self, method: str) -> dict[int, float]:
+        """A method's average over all tasks of the plan, by seed, MNLI counted once; empty where a task lacks."""
+        return mean_over({column.name: self.by_seed(column, method) for column in self.columns}, self.plan)
+
+
+def mean_over(by_column: Mapping[str, Mapping[int, float]], plan: Plan) -> dict[int, float]:
+    """The mean over columns for each seed that all of them have; nothing where a task of the plan has no column."""
+    covered = {name if name not in ("mnli_m", "mnli_mm") else "mnli" for name in by_column}
+    if not by_column or covered < {task.label for task in plan.tasks}:
+        return {}
+    seeds = set.intersection(*(set(values) for values in by_column.values()))
+    return {seed: average({name: values[seed] for name, values in by_column.items()}) for seed in sorted(seeds)}
+
+
+def figure(values: Mapping[int, float] | Iterable[float]) -> Figure | None:
+    """The figure of some values; None where there are none."""
+    listed = tuple(values.values() if isinstance(values, Mapping) else values)
+    return Figure(listed) if listed else None

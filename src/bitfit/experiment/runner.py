@@ -1,0 +1,200 @@
+"""Does the runs of a plan that are not done yet: together where they can share a pass, else one after another.
+
+Choosing between learning rates looks at validation alone. Any further split, such as a test, is read once, for the
+rate that was chosen. Knows nothing of tables or claims.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bitfit.backbone.load import Backbone
+from bitfit.data.examples import TaskData
+from bitfit.data.options import DataOptions
+from bitfit.delta.changes import changes
+from bitfit.delta.delta import Delta
+from bitfit.errors import BitfitError, RequestError, TrainingError
+from bitfit.experiment.plan import Cell, Plan, PlannedRun, PlannedTask
+from bitfit.experiment.results import chosen_rate
+from bitfit.experiment.store import Document, Store
+from bitfit.methods.names import MethodName
+from bitfit.methods.prepare import check
+from bitfit.training.evaluate import evaluate
+from bitfit.training.run import Run
+from bitfit.training.train import ANY_HEAD, Method, task_data, train_rows
+from bitfit.training.watch import Watcher
+
+# Methods whose values are vectors: their runs share every matrix product. Others would only wait for each other, and
+# a kill would cost more.
+TOGETHER = ("bitfit", "frozen", "added-bias")
+CHOOSING = ("train", "validation")  # the splits that training and choosing may see
+DIGITS = 6  # of a term's change
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much of a plan is done."""
+
+    planned: int
+    before: int  # were there already
+    done: int
+    failed: Mapping[str, str]  # run -> why
+
+    def to_json(self) -> dict[str, Any]:
+        """The tally as plain values."""
+        return {"planned": self.planned, "before": self.before, "done": self.done, "failed": dict(self.failed)}
+
+
+def run_plan(
+    backbone: Backbone,
+    plan: Plan,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    keep_deltas: bool = False,
+    watcher: Watcher | None = None,
+) -> Tally:
+    """Do what is not done yet of a plan. A run that fails is named in the tally, and the others go on."""
+    runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, watcher or Watcher())
+    return runner.run()
+
+
+class Runner:
+    """A plan under way."""
+
+    def __init__(
+        self, backbone: Backbone, plan: Plan, store: Store, data_dir: Path | None, keep_deltas: bool, watcher: Watcher
+    ) -> None:
+        self.backbone, self.plan, self.store = backbone, plan, store
+        self.data_dir, self.keep_deltas, self.watcher = data_dir, keep_deltas, watcher
+        self.failed: dict[str, str] = {}
+        self.done = 0
+        self._read: tuple[PlannedTask, TaskData] | None = None  # the task of now
+
+    def run(self) -> Tally:
+        """All cells, in the plan's order."""
+        for method in self.plan.methods:  # a method that cannot be is found before hours of work
+            check(self.backbone.task_model(ANY_HEAD), method.name, method.head)
+        cells = self.plan.cells
+        planned = sum(len(cell.runs) for cell in cells)
+        before = sum(len(self.store.documents(cell)) for cell in cells)
+        self.store.open(self.plan)
+        for number, cell in enumerate(cells, start=1):
+            self._cell(cell, f"{number} of {len(cells)}: {cell.method.label} on {cell.task.label}")
+        return Tally(planned, before, self.done, self.failed)
+
+    def _cell(self, cell: Cell, title: str) -> None:
+        """The runs of a cell that are missing, then what only the chosen ones get."""
+        missing = [run for run in cell.runs if self.store.maybe_get(run) is None]
+        if missing:
+            self.watcher.said(f"{title}, {len(missing)} of {len(cell.runs)} runs to do")
+        together = MethodName.parse(cell.method.name).family in TOGETHER
+        for runs in [missing] if together and missing else [[run] for run in missing]:
+            self._train(cell, runs)
+        self._read_the_rest(cell)
+        self.store.clear(cell, self.keep_deltas)
+
+    def _train(self, cell: Cell, runs: list[PlannedRun]) -> None:
+        """Train some runs together; where one of them fails, each alone, so that the others are not lost."""
+        try:
+            self._train_together(cell, runs)
+        except BitfitError as error:
+            if len(runs) == 1 or not isinstance(error, TrainingError):
+                self.watcher.said(f"failed: {error}")
+                self.failed.update({run.name: str(error) for run in runs})
+                return
+            self.watcher.said(f"failed together, now one after another: {error}")
+            for run in runs:
+                self._train(cell, [run])
+
+    def _train_together(self, cell: Cell, runs: list[PlannedRun]) -> None:
+        data = self._data(cell.task)
+        seen = {name: split for name, split in data.splits.items() if name in CHOOSING}
+        checkpoints = self.store.checkpoints(cell, runs)
+        found = train_rows(
+            self.backbone,
+            replace(data, splits=seen, notes=()),  # the notes were said when the data was read
+            Method(cell.method.name, cell.method.head),
+            [run.config for run in runs],
+            watcher=self.watcher,
+            checkpoints=checkpoints,
+        )
+        if len(found) < len(runs) or any(run.stopped for run in found):
+            raise KeyboardInterrupt  # the checkpoints stay: the same command goes on from them
+        for planned, run in zip(runs, found, strict=True):
+            self._keep(cell, planned, run)
+        checkpoints.remove()
+
+    def _keep(self, cell: Cell, planned: PlannedRun, run: Run) -> None:
+        """Write a run's file. Its delta goes first: the choice between rates may have to come back to it."""
+        data = self._data(cell.task)
+        further = [split for split in data.splits if split not in CHOOSING]
+        document = {
+            **run.to_json(),
+            "experiment": self.plan.name,
+            "label": cell.task.label,
+            "asked": planned.asked,
+            "unread": further,
+            "measured_on": dict(data.measured_on),
+            "notes": list(data.notes),
+            "changes": self._changes(cell, run.delta),
+        }
+        if further and len(_rates(cell)) == 1:
+            document = self._with_further(document, planned, run.delta, data)
+        if self.keep_deltas or document["unread"]:
+            path = self.store.delta_path(planned)
+            path.parent.mkdir(exist_ok=True)
+            run.delta.save(path)
+        self.store.put(planned, document)
+        self.done += 1
+
+    def _read_the_rest(self, cell: Cell) -> None:
+        """The chosen rate's runs read the splits that nobody has seen yet."""
+        documents = self.store.documents(cell)
+        if not documents:
+            return
+        rate = chosen_rate(documents)
+        for run in cell.runs:
+            document = self.store.maybe_get(run)
+            if document is None or run.config.learning_rate != rate or not document["unread"]:
+                continue
+            path = self.store.delta_path(run)
+            if not path.exists():
+                self.watcher.said(f"{run.name}: its delta is gone, so {', '.join(document['unread'])} stays unread")
+                continue
+            delta = Delta.load(path)
+            self.store.put(run, self._with_further(document, run, delta, self._data(cell.task)))
+
+    def _with_further(self, document: Document, run: PlannedRun, delta: Delta, data: TaskData) -> dict[str, Any]:
+        """A run's file with the scores of the splits that were not read before."""
+        precision = run.config.precision
+        scores = {
+            split: evaluate(self.backbone, delta, data, split, precision=precision) for split in document["unread"]
+        }
+        return {**document, "scores": {**document["scores"], **scores}, "unread": []}
+
+    def _changes(self, cell: Cell, delta: Delta) -> dict[str, list[float]]:
+        """The mean absolute change of each term, a value for each layer; of bias methods alone."""
+        if MethodName.parse(cell.method.name).family != "bitfit":
+            return {}
+        found: dict[str, list[float]] = {}
+        for change in changes(delta, self.backbone):
+            found.setdefault(change.symbol or change.role, []).append(float(f"{change.change:.{DIGITS}g}"))
+        return found
+
+    def _data(self, task: PlannedTask) -> TaskData:
+        """A task's examples; read once, since all cells of a task follow one another."""
+        if self._read is None or self._read[0] is not task:
+            options = DataOptions(data_dir=self.data_dir, **task.options)
+            data = task_data(self.backbone, task.name, options)
+            for note in data.notes:
+                self.watcher.said(note)
+            if "validation" not in data.splits:
+                raise RequestError(f"'{task.name}' has no validation part: nothing can be chosen on it.")
+            self._read = (task, data)
+        return self._read[1]
+
+
+def _rates(cell: Cell) -> Sequence[float | None]:
+    return list(dict.fromkeys(run.config.learning_rate for run in cell.runs))

@@ -1,0 +1,132 @@
+"""A plan expands into its cells and runs, and everything wrong with one is said at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitfit.errors import RequestError
+from bitfit.experiment.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+SMALL: dict[str, Any] = {"name": "small", "tasks": ["rte"], "methods": ["bitfit"], "seeds": [0]}
+
+
+def refusal(**changed: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        Plan.of(SMALL | changed, "plan.toml")
+    return str(caught.value)
+
+
+def test_every_method_meets_every_task_with_every_rate_and_seed() -> None:
+    plan = Plan.of(
+        SMALL
+        | {
+            "tasks": ["rte", {"name": "mrpc", "max_length": 64}],
+            "methods": ["frozen", {"name": "bitfit", "learning_rate": [1e-3, 2e-3]}],
+            "seeds": [0, 1, 2],
+        }
+    )
+    assert [(cell.task.label, cell.method.name) for cell in plan.cells] == [
+        ("rte", "frozen"),
+        ("rte", "bitfit"),
+        ("mrpc", "frozen"),
+        ("mrpc", "bitfit"),
+    ]
+    assert [len(cell.runs) for cell in plan.cells] == [3, 6, 3, 6]
+    pairs = [(run.config.learning_rate, run.config.seed) for run in plan.cells[3].runs]
+    assert pairs == [(rate, seed) for rate in (1e-3, 2e-3) for seed in (0, 1, 2)]
+    assert plan.cells[3].task.options == {"max_length": 64}
+    names = [run.name for cell in plan.cells for run in cell.runs]
+    assert len(set(names)) == len(names)
+    assert "mrpc--bitfit--0.001--seed0" in names
+
+
+def test_a_method_settles_what_a_task_says_and_a_task_what_all_share() -> None:
+    plan = Plan.of(
+        SMALL
+        | {
+            "settings": {"epochs": 5, "batch_size": 32, "learning_rate": 2e-3},
+            "tasks": [{"name": "rte", "epochs": 6, "seeds": [7]}, "mrpc"],
+            "methods": ["bitfit", {"name": "full", "epochs": 2, "learning_rate": 5e-5}],
+        }
+    )
+    configs = {(cell.task.label, cell.method.name): cell.runs[0].config for cell in plan.cells}
+    assert [config.epochs for config in configs.values()] == [6, 2, 5, 2]
+    assert {config.batch_size for config in configs.values()} == {32}
+    assert configs["rte", "bitfit"].seed == 7
+    assert (configs["mrpc", "bitfit"].learning_rate, configs["mrpc", "full"].learning_rate) == (2e-3, 5e-5)
+
+
+def test_a_method_without_a_rate_gets_what_suits_it() -> None:
+    plan = Plan.of(SMALL | {"methods": ["bitfit", "full", "lora"]})
+    assert [cell.runs[0].config.learning_rate for cell in plan.cells] == [1e-3, 5e-5, 5e-4]
+
+
+def test_one_task_in_two_sizes_is_told_apart() -> None:
+    sizes = [{"name": "rte", "as": f"rte-{size}", "train_size": size} for size in (100, 200)]
+    assert [task.label for task in Plan.of(SMALL | {"tasks": sizes}).tasks] == ["rte-100", "rte-200"]
+    assert "'rte' stands twice" in refusal(tasks=["rte", {"name": "rte", "train_size": 9}])
+
+
+def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
+    said = refusal(
+        tasks=["rtee", {"name": "mrpc", "max_lenght": 64}, 3],
+        methods=["bitfitt", {"name": "full", "head": "ful", "learning_rate": "high"}],
+        settings={"epochs": 2.5},
+    )
+    for words in (
+        "plan.toml cannot be used",
+        "no task, file or folder named 'rtee'. Did you mean 'rte'?",
+        "tasks[2].max_lenght: no such key. Did you mean 'max_length'?",
+        "tasks[3]: expected a name or a table, found 3",
+        "no method 'bitfitt'. Did you mean 'bitfit'?",
+        "methods[2].head: expected one of full, bias, frozen, found 'ful'. Did you mean 'full'?",
+        "methods[2].learning_rate: expected a number, or a list",
+        "found 'high'",
+        "settings.epochs: expected a whole number, found 2.5",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seeds": [0, 0]}, "seeds: expected a list of whole numbers, none of them twice, found [0, 0]"),
+        ({"seeds": [-1]}, "seed must be at least 0, found -1"),
+        ({"seeds": []}, "seeds: expected"),
+        ({"tasks": []}, "tasks: expected a list"),
+        ({"methods": "bitfit"}, "methods: expected a list"),
+        ({"settings": {"batch_size": 0}}, "bitfit on rte: batch_size must be at least 1, found 0"),
+        ({"settings": {"seeds": [1]}}, "settings.seeds: no such key"),
+        ({"settings": {"epochs": True}}, "settings.epochs: expected a whole number, found True"),
+        ({"tasks": [{"name": "rte", "train_size": 0}]}, "tasks, rte: Expected a train size of 1 or more"),
+        ({"tasks": [{"max_length": 64}]}, "tasks[1].name: expected a text, found nothing"),
+        ({"model": 3}, "model: expected a text, found 3"),
+    ],
+)
+def test_what_cannot_be_is_refused(changed: dict[str, Any], words: str) -> None:
+    assert words in refusal(**changed)
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(RequestError, match="methods: expected a list with a name or a table for each, found nothing"):
+        Plan.of({"name": "small", "tasks": ["rte"], "seeds": [0]})
+
+
+def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="cannot be read"):
+        Plan.read(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(RequestError, match="is not TOML"):
+        Plan.read(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(RequestError, match="is not TOML"):
+        Plan.read(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/*/plan.toml")), ids=lambda path: path.parent.name)
+def test_the_committed_plans_can_be_used(path: Path) -> None:
+    plan = Plan.read(path)
+    assert plan.name == path.parent.name
+    assert plan.cells

@@ -1,0 +1,191 @@
+"""A plan is run: what is there is skipped, a test is read for the chosen rate alone, a failure stops nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bitfit
+from bitfit.errors import DataError, RequestError
+from bitfit.experiment import runner
+from bitfit.experiment.plan import Plan
+from bitfit.experiment.runner import run_plan
+from bitfit.training.watch import Watcher
+from tests.models import VOCABULARY, tiny_backbone
+
+
+@pytest.fixture(scope="module")
+def backbone() -> bitfit.Backbone:
+    return tiny_backbone("bert")
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    """A folder of texts whose label follows the first word."""
+    draw = np.random.default_rng(3)
+    folder = tmp_path / "words"
+    folder.mkdir()
+    for split, size in (("train", 24), ("validation", 10), ("test", 10)):
+        words = draw.integers(4, VOCABULARY, (size, 5))
+        lines = [f"{' '.join(f'w{word}' for word in row)},{'high' if row[0] > 30 else 'low'}" for row in words]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    return folder
+
+
+def plan_of(task: Path, **changed: Any) -> Plan:
+    settings = {"epochs": 1, "batch_size": 8, "precision": "fp32", "learning_rate": 1e-3}
+    document = {"name": "words", "tasks": [str(task)], "methods": ["bitfit"], "seeds": [0, 1], "settings": settings}
+    return Plan.of(document | changed, source="name = 'words'")
+
+
+def documents(folder: Path) -> dict[str, Any]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*.json"))}
+
+
+class Heard(Watcher):
+    """Remembers how many rows trained together, and may interrupt."""
+
+    def __init__(self, interrupt: bool = False) -> None:
+        self.rows: list[int] = []
+        self.notes: list[str] = []
+        self.interrupt = interrupt
+
+    def started(self, steps: int, rows: int) -> None:
+        self.rows.append(rows)
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        if self.interrupt:
+            raise KeyboardInterrupt
+
+    def said(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_vector_methods_train_together_and_others_one_after_another(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path
+) -> None:
+    heard = Heard()
+    tally = run_plan(backbone, plan_of(task, methods=["bitfit", "random-uniform"]), tmp_path / "out", watcher=heard)
+    assert (tally.planned, tally.before, tally.done, tally.failed) == (4, 0, 4, {})
+    assert heard.rows == [2, 1, 1]
+    found = documents(tmp_path / "out")
+    assert set(found) == {
+        f"words--{method}--0.001--seed{seed}" for method in ("bitfit", "random-uniform") for seed in (0, 1)
+    }
+    one = found["words--bitfit--0.001--seed1"]
+    assert list(one["scores"]) == ["train", "validation", "test"]
+    assert one["settings"]["seed"] == 1
+    assert one["measured_on"] == {"train": "24", "validation": "10", "test": "10"}
+    assert one["unread"] == []
+    assert set(one["changes"]["b_k"]) == {0.0}
+    assert len(one["changes"]["b_q"]) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plan.toml", "runs"]
+
+
+def test_a_run_of_a_plan_is_the_run_alone(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
+    plan = plan_of(task, seeds=[1])
+    run_plan(backbone, plan, tmp_path / "out", keep_deltas=True)
+    alone = bitfit.train(backbone, str(task), "bitfit", plan.cells[0].runs[0].config)
+    (found,) = documents(tmp_path / "out").values()
+    assert found["scores"] == alone.scores
+    kept = bitfit.Delta.load(tmp_path / "out" / "deltas" / "words--bitfit--0.001--seed1.safetensors")
+    assert all(np.array_equal(kept.values[key], alone.delta.values[key]) for key in alone.delta.values)
+
+
+def test_the_test_is_read_for_the_chosen_rate_alone(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[float] = []
+    whole = runner.evaluate
+
+    def evaluate(backbone: Any, delta: bitfit.Delta, *arguments: Any, **named: Any) -> dict[str, float]:
+        read.append(delta.settings["learning_rate"])  # type: ignore[arg-type]
+        return whole(backbone, delta, *arguments, **named)
+
+    monkeypatch.setattr(runner, "evaluate", evaluate)
+    plan = plan_of(task, methods=[{"name": "bitfit", "learning_rate": [1e-6, 0.03]}], settings={"epochs": 4})
+    run_plan(backbone, plan, tmp_path / "out")
+    found = documents(tmp_path / "out")
+    means: dict[float, float] = {}
+    for one in found.values():
+        rate = one["settings"]["learning_rate"]
+        means[rate] = means.get(rate, 0.0) + one["scores"]["validation"]["accuracy"] / 2
+    best = max(means, key=lambda rate: means[rate])
+    assert len(set(means.values())) == 2
+    assert read == [best, best]
+    for one in found.values():
+        was_chosen = one["settings"]["learning_rate"] == best
+        assert ("test" in one["scores"]) == was_chosen
+        assert one["unread"] == ([] if was_chosen else ["test"])
+    assert not (tmp_path / "out" / "deltas").exists()
+    run_plan(backbone, plan, tmp_path / "out")
+    assert len(read) == 2
+
+
+def test_what_is_there_is_not_done_again(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
+    run_plan(backbone, plan_of(task), tmp_path / "out")
+    before = documents(tmp_path / "out")
+    (tmp_path / "out" / "runs" / "words--bitfit--0.001--seed1.json").unlink()
+    heard = Heard()
+    tally = run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
+    assert (tally.before, tally.done, heard.rows) == (1, 1, [1])
+    for name, one in documents(tmp_path / "out").items():
+        assert one["scores"]["validation"] == pytest.approx(before[name]["scores"]["validation"], abs=1e-6)
+
+
+def test_an_interrupted_plan_keeps_nothing_half_done_and_goes_on(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(backbone, plan_of(task), tmp_path / "out", watcher=Heard(interrupt=True))
+    assert documents(tmp_path / "out") == {}
+    assert run_plan(backbone, plan_of(task), tmp_path / "out").done == 2
+    assert not (tmp_path / "out" / "under-way").exists()
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
+    methods: list[Any] = [{"name": "bitfit", "learning_rate": [1e-3, 9.0]}, "frozen"]
+
+    class Breaks(Heard):
+        def stepped(self, step: int, loss: float, tokens: int) -> None:
+            if self.rows[-1] > 1 and len(self.rows) == 1:
+                raise bitfit.errors.TrainingError("The loss became nan.")
+
+    heard = Breaks()
+    tally = run_plan(backbone, plan_of(task, methods=methods, seeds=[0]), tmp_path / "out", watcher=heard)
+    assert heard.rows == [2, 1, 1, 1]
+    assert (tally.done, tally.failed) == (3, {})
+    assert any("one after another" in note for note in heard.notes)
+    missing = run_plan(backbone, plan_of(tmp_path / "no" / "task"), tmp_path / "other")
+    assert (missing.done, len(missing.failed)) == (0, 2)
+    assert "no/task" in next(iter(missing.failed.values()))
+
+
+def test_results_of_another_plan_or_damaged_ones_are_refused(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path
+) -> None:
+    run_plan(backbone, plan_of(task), tmp_path / "out")
+    with pytest.raises(RequestError, match="settings epochs: 1 there, 2 here"):
+        run_plan(
+            backbone, plan_of(task, settings={"epochs": 2, "batch_size": 8, "precision": "fp32"}), tmp_path / "out"
+        )
+    path = tmp_path / "out" / "runs" / "words--bitfit--0.001--seed0.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(DataError, match="damaged"):
+        run_plan(backbone, plan_of(task), tmp_path / "out")
+
+
+def test_a_method_that_cannot_be_is_refused_before_any_work(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match="b_qq"):
+        run_plan(backbone, plan_of(task, methods=["frozen", "bitfit[b_qq]"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_watcher_hears_each_cell(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
+    assert "1 of 1: bitfit on words, 2 of 2 runs to do" in heard.notes
