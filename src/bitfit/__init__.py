@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from bitfit.methods.selection import select as select
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.evaluate import evaluate as evaluate
-    from bitfit.training.evaluate import predict as predict
+    from bitfit.training.predict import predict as predict
+    from bitfit.training.predict_file import predict_file as predict_file
     from bitfit.training.rank import rank as rank
     from bitfit.training.run import Run as Run
     from bitfit.training.train import train as train
@@ -37,7 +38,8 @@ _HOMES = {
     "TrainConfig": "bitfit.training.config",
     "evaluate": "bitfit.training.evaluate",
     "load": "bitfit.backbone.load",
-    "predict": "bitfit.training.evaluate",
+    "predict": "bitfit.training.predict",
+    "predict_file": "bitfit.training.predict_file",
     "rank": "bitfit.training.rank",
     "select": "bitfit.methods.selection",
     "terms": "bitfit.backbone.anatomy",
@@ -57,6 +59,7 @@ __all__ = [
     "evaluate",
     "load",
     "predict",
+    "predict_file",
     "rank",
     "select",
     "terms",

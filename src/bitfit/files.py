@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 
 def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
@@ -36,3 +37,20 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def held(path: Path) -> IO[bytes]:
+    """An open file that one process at a time can have; BlockingIOError while another has it.
+
+    Closing it lets go, and so does the end of the process, however it comes.
+    """
+    file = path.open("ab")
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise BlockingIOError from None
+    return file

@@ -1,73 +1,79 @@
 """`bitfit submit`: one delta a task, labels by name, what is missing said; the zip itself has its own test."""
 
 import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 
-from bitfit.cli.submit import command
-from bitfit.data import batch
+import bitfit
+from bitfit.cli.main import run
+from bitfit.data.batch import tokenize
 from bitfit.data.catalog import KNOWN
 from bitfit.data.submission import BY_NAME
-from bitfit.errors import DataError, RequestError
+from bitfit.data.table import TaskTable
+from tests.training.trained import SETTINGS, sentence
+
+ROWS = BY_NAME["WNLI.tsv"].rows
 
 
-@pytest.fixture
-def wnli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the test, and a 'model' whose delta names the labels the other way round."""
-    folder = tmp_path / "glue" / "wnli"
-    folder.mkdir(parents=True)
-    rows = BY_NAME["WNLI.tsv"].rows
-    columns = {"sentence1": ["a"] * rows, "sentence2": ["b"] * rows, "label": [-1] * rows, "idx": range(rows)}
-    pq.write_table(pa.table(columns), folder / "test-00000-of-00001.parquet")
-
-    def loaded(path: Path) -> SimpleNamespace:
-        task = KNOWN[path.stem.split("-")[0]].task
-        return SimpleNamespace(task=task.with_labels(task.labels[::-1]), backbone="tiny")
-
-    encoder = SimpleNamespace(examples=lambda rows: rows)
-    monkeypatch.setattr("bitfit.delta.delta.Delta.load", loaded)
-    monkeypatch.setattr("bitfit.backbone.load.load", lambda name: SimpleNamespace(name=name, tokenizer=object()))
-    monkeypatch.setattr(batch, "RowEncoder", lambda task, tokenizer: encoder)
-    first = SimpleNamespace(outputs=lambda rows: np.tile([1.0, 0.0], (rows.num_rows, 1)))
-    monkeypatch.setattr("bitfit.training.evaluate.Predictor", lambda backbone, delta: first)
-    return tmp_path
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Path:
+    """A copy of WNLI's test, and deltas of three tasks; WNLI's names its labels the other way round."""
+    folder = tmp_path_factory.mktemp("submit")
+    place = folder / "glue" / "wnli"
+    place.mkdir(parents=True)
+    pairs = {name: [sentence(i + shift) for i in range(ROWS)] for shift, name in enumerate(("sentence1", "sentence2"))}
+    rows = pa.table({**pairs, "label": [-1] * ROWS, "idx": range(ROWS)})
+    pq.write_table(rows.take(list(reversed(range(ROWS)))), place / "test-00000-of-00001.parquet")
+    backbone = bitfit.load(tiny_folder)
+    for name in ("wnli", "rte", "imdb"):
+        task = replace(KNOWN[name].task, max_length=24)
+        task = task.with_labels(task.labels[::-1])
+        texts = dict(zip(task.texts, pairs.values(), strict=False))
+        train = pa.table({**texts, "label": [i % 2 for i in range(ROWS)]})
+        data = tokenize(TaskTable(task, {"train": train}), backbone.reader, cache=None)
+        bitfit.train(backbone, data, "bitfit", SETTINGS).delta.save(folder / f"{name}.safetensors")
+    return folder
 
 
-def run(folder: Path, *arguments: str) -> Result:
-    options = ["--data-dir", str(folder), "--out", str(folder / "glue.zip")]
-    return CliRunner().invoke(command, [*arguments, *options], catch_exceptions=False)
+def submit(folder: Path, *names: str) -> int:
+    files = [str(folder / f"{name}.safetensors") for name in names]
+    return run(["submit", *files, "--data-dir", str(folder), "--out", str(folder / "glue.zip"), "--json"])
 
 
-def test_answers_go_by_the_labels_names(wnli: Path) -> None:
-    import zipfile
+def test_answers_are_those_of_predict_by_the_labels_names(
+    made: Path, tiny_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(made, "wnli") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["files"] == {"WNLI.tsv": ROWS}
+    assert "CoLA.tsv" in json.loads(said.out)["missing"]
+    assert "Still missing" in said.err
+    with zipfile.ZipFile(made / "glue.zip") as archive:
+        header, *lines = archive.read("WNLI.tsv").decode().splitlines()
+    assert header == "index\tprediction"
+    delta = bitfit.Delta.load(made / "wnli.safetensors")
+    pairs = [(sentence(i), sentence(i + 1)) for i in range(ROWS)]
+    answers = bitfit.predict(bitfit.load(tiny_folder), delta, pairs)
+    wanted = [KNOWN["wnli"].task.labels.index(answer.value) for answer in answers]
+    assert lines == [f"{i}\t{number}" for i, number in enumerate(wanted)]
+    assert delta.task.labels == KNOWN["wnli"].task.labels[::-1]
 
-    result = run(wnli, "wnli.safetensors", "--json")
-    document = json.loads(result.stdout)
-    assert document["files"] == {"WNLI.tsv": 146}
-    assert "CoLA.tsv" in document["missing"]
-    assert "Still missing" in result.stderr
-    with zipfile.ZipFile(wnli / "glue.zip") as archive:
-        lines = archive.read("WNLI.tsv").decode().splitlines()
-    assert lines[:3] == ["index\tprediction", "0\t1", "1\t1"]  # the delta's first label is GLUE's second
 
-
-def test_a_test_that_is_not_there_is_said(wnli: Path) -> None:
-    result = run(wnli, "wnli.safetensors", "rte.safetensors", "--json")
-    assert "RTE.tsv is left out: No copy of 'rte'" in result.stderr
-    with pytest.raises(DataError, match="nothing to submit"):
-        run(wnli, "rte.safetensors")
+def test_a_test_that_is_not_there_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit(made, "wnli", "rte") == 0
+    assert "RTE.tsv is left out: No copy of 'rte'" in capsys.readouterr().err
+    assert submit(made, "rte") == 4
+    assert "nothing to submit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
-    [(["imdb.x"], "'imdb' is no task of GLUE"), (["rte-1.x", "rte-2.x"], "Two files answer 'rte'")],
+    ("names", "words"), [(["imdb"], "'imdb' is no task of GLUE"), (["rte", "rte"], "Two files answer 'rte'")]
 )
-def test_what_cannot_be_submitted(wnli: Path, files: list[str], words: str) -> None:
-    with pytest.raises(RequestError, match=words):
-        run(wnli, *files)
+def test_what_cannot_be_submitted(made: Path, names: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit(made, *names) == 2
+    assert words in capsys.readouterr().err

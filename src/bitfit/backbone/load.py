@@ -61,6 +61,22 @@ class Backbone:
         """Whether the model can compute, or only be counted."""
         return not any(parameter.is_meta for parameter in self.model.parameters())
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether its inputs are images, not texts."""
+        return is_image_model(self.config)
+
+    @property
+    def reader(self) -> Any:
+        """What makes the model's inputs: the tokenizer of texts, or the processor of images."""
+        if self.reads_images:
+            found, lacking = self.processor, "image processor. Expected preprocessor_config.json"
+        else:
+            found, lacking = self.tokenizer, "tokenizer. Expected tokenizer files"
+        if found is None:
+            raise BackboneError(f"'{self.name}' has no {lacking} beside its config.json.")
+        return found
+
     def task_model(self, head: Head, seed: int = 0) -> PreTrainedModel:
         """The architecture's own task model over the very same weights, its head drawn from `seed` alone."""
         pad = None if self.tokenizer is None else self.tokenizer.pad_token_id

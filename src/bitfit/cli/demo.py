@@ -12,7 +12,7 @@ from bitfit.cli.output import json_option, log, result, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.training.evaluate import Answer
+    from bitfit.training.predict import Answer
     from bitfit.training.run import Run
 
 TASK = "rotten-tomatoes"
@@ -41,7 +41,7 @@ and another task:
 def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> None:
     """Train 0.1 % of a model on film reviews, beside the same model with nothing but its head trained."""
     from bitfit.backbone.load import load
-    from bitfit.training.evaluate import predict
+    from bitfit.training.predict import predict
 
     backbone = load()
     runs = [_trained(backbone, method, epochs, train_size) for method in ("bitfit", "frozen")]

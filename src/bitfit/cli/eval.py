@@ -1,4 +1,4 @@
-"""`bitfit eval`: the scores of a delta on one part of its task."""
+"""`bitfit eval`: the scores of a delta on one part of its task, or on a labelled file."""
 
 from pathlib import Path
 from typing import Any
@@ -6,31 +6,47 @@ from typing import Any
 import click
 
 from bitfit.cli.data_options import data_options
-from bitfit.cli.output import json_option, result
+from bitfit.cli.output import json_option, log, result
 
 
 @click.command("eval")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--split", default="test", show_default=True, help="train, validation, test ...")
+@click.option("--split", help="train, validation, test ... Default: test if it is labelled, else validation.")
 @click.option("--model", help="Default: the backbone that the file names.")
-@click.option("--task", help="Other data of the same shape. Default: the task that the file names.")
+@click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @data_options
 @json_option
 def command(
-    file: Path, split: str, model: str | None, task: str | None, precision: Any, options: Any, as_json: bool
+    file: Path, split: str | None, model: str | None, task: str | None, precision: Any, options: Any, as_json: bool
 ) -> None:
-    """Score the delta in FILE."""
-    from dataclasses import replace
+    """Score the delta in FILE.
 
+    The data is read as in training: with the delta's columns, labels, maximum length and pooling, where nothing else is
+    asked for. A labelled file (--task FILE, no --split) is scored whole; the very file that the delta was trained on,
+    on the part that was held out. --data-dir is not in the delta: give it again. Rows that are not those of training
+    are remarked upon.
+
+    --json: {delta, task, split, measured_on, scores: {metric: 0 to 1}, notes: [...]}
+    """
     from bitfit.backbone.load import load
     from bitfit.delta.delta import Delta
-    from bitfit.training.evaluate import evaluate
+    from bitfit.training.evaluate import evaluation
 
     delta = Delta.load(file)
     backbone = load(model or delta.backbone)
-    options = replace(options, max_length=options.max_length or delta.task.max_length, pool=delta.task.pool)
-    scores = evaluate(backbone, delta, task, split, options=options, precision=precision)
-    document = {"delta": str(file), "task": delta.task.name, "split": split, "scores": scores}
-    line = f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    found = evaluation(backbone, delta, task, split, options=options, precision=precision)
+    for note in found.notes:
+        log().print(note)
+    document = {
+        "delta": str(file),
+        "task": task or delta.task.name,
+        "split": found.split,
+        "measured_on": found.measured_on,
+        "scores": dict(found.scores),
+        "notes": list(found.notes),
+    }
+    line = f"{found.split} ({found.measured_on}): " + "  ".join(
+        f"{name} {value:.4f}" for name, value in found.scores.items()
+    )
     result(as_json, document, lambda console: console.print(line))

@@ -1,59 +1,155 @@
-"""`bitfit predict`: answers of a delta to texts on the command line or in a file."""
+"""`bitfit predict`: answers of a delta to texts on the command line, or to the rows of a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.output import json_option, result, table
+from bitfit.cli.output import json_option, log, result, table
 from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bitfit.backbone.load import Backbone
+    from bitfit.data.task import Task
     from bitfit.delta.delta import Delta
-    from bitfit.training.evaluate import Answer
+    from bitfit.training.predict import Answer
+    from bitfit.training.predict_file import Reading, Written
+
+SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has them all
 
 
 @click.command("predict")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1, metavar="TEXT...")
+@click.option("--input", "source", type=click.Path(path_type=Path), help="A file of rows: CSV, TSV, JSONL, Parquet ...")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where the rows go with their answers: CSV, JSONL, Parquet."
+)
+@click.option("--text", metavar="COLUMN", help="The file's column of texts (of questions), if not the task's.")
+@click.option("--text-pair", metavar="COLUMN", help="The file's column of second texts (of contexts).")
+@click.option("--tokens", metavar="COLUMN", help="The file's column of words: lists, or texts parted at spaces.")
+@click.option("--answer", default="answer", show_default=True, metavar="COLUMN", help="Name of the answers' column.")
 @click.option("--model", help="Default: the backbone that the file names.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @json_option
-def command(file: Path, texts: tuple[str, ...], model: str | None, precision: Any, as_json: bool) -> None:
-    """Answer each TEXT with the delta in FILE. A task over pairs takes its texts two by two."""
-    if not texts:
-        raise RequestError("Nothing to answer: give at least one TEXT, in quotes.")
+def command(file: Path, texts: tuple[str, ...], model: str | None, precision: Any, as_json: bool, **given: Any) -> None:
+    """Answer each TEXT, or each row of a file, with the delta in FILE.
+
+    A task over pairs takes its texts two by two: a question, then its context. For tags a TEXT is a sentence of words
+    with spaces between them; for images it is the path of one.
+
+    With --input and --out the rows are written in their order, all columns kept, followed by the answer and, for
+    labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). Memory does not grow with
+    the file. What is done stays in OUT.partial: the same command goes on after a kill, and ends with the same file.
+    """
     from bitfit.backbone.load import load
     from bitfit.delta.delta import Delta
-    from bitfit.training.evaluate import predict
 
+    _check(texts, given)
     delta = Delta.load(file)
-    wanted = len(delta.task.texts)
-    if len(texts) % wanted:
-        raise RequestError(f"This task takes {wanted} texts at a time {delta.task.texts}; found {len(texts)}.")
-    rows: list[Any] = [texts[i : i + wanted] for i in range(0, len(texts), wanted)]
-    answers = predict(load(model or delta.backbone), delta, rows, precision)
+    backbone = load(model or delta.backbone)
+    if texts:
+        rows, answers = _texts(backbone, delta, texts, precision)
+    else:
+        from bitfit.training.predict_file import answered
+
+        reading = _reading(delta.task, given)
+        if given["out"] is not None:
+            _file(backbone, delta, reading, given["out"], precision, as_json)
+            return
+        pairs = [pair for part in answered(backbone, delta, reading, precision) for pair in part]
+        rows, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
     document = [_document(row, answer) for row, answer in zip(rows, answers, strict=True)]
     result(as_json, document, lambda console: _show(console, delta, document))
 
 
-def _document(row: tuple[str, ...], answer: "Answer") -> dict[str, Any]:
+def _check(texts: tuple[str, ...], given: dict[str, Any]) -> None:
+    """Texts or a file, and what belongs to it."""
+    if bool(texts) == (given["source"] is not None):
+        raise RequestError(
+            "Give either TEXTs or --input, not both."
+            if texts
+            else "Nothing to answer: give at least one TEXT, in quotes, or --input FILE."
+        )
+    of_files = [f"--{name.replace('_', '-')}" for name in ("out", "text", "text_pair", "tokens") if given[name]]
+    if texts and of_files:
+        raise RequestError(f"{', '.join(of_files)} belongs to --input; found TEXTs.")
+
+
+def _texts(
+    backbone: "Backbone", delta: "Delta", texts: tuple[str, ...], precision: Any
+) -> tuple[list[tuple[str, ...]], "list[Answer]"]:
+    """The texts of each answer, and the answers."""
+    from bitfit.training.predict import predict
+
+    wanted = len(delta.task.texts)
+    if len(texts) % wanted:
+        raise RequestError(f"This task takes {wanted} texts at a time {delta.task.texts}; found {len(texts)}.")
+    rows = [texts[i : i + wanted] for i in range(0, len(texts), wanted)]
+    asked: list[Any] = [row[0] for row in rows] if wanted == 1 else list(rows)
+    return rows, predict(backbone, delta, asked, precision)
+
+
+def _reading(task: "Task", given: dict[str, Any]) -> "Reading":
+    """The file, and its names of the task's columns."""
+    from bitfit.training.predict_file import Reading
+
+    first, second = given["tokens"] or given["text"], given["text_pair"]
+    if second and len(task.texts) < 2:
+        raise RequestError(f"The task '{task.name}' has one text, '{task.texts[0]}': there is no --text-pair.")
+    if given["tokens"] and task.kind != "tags":
+        raise RequestError(f"The task '{task.name}' reads texts, not words: use --text.")
+    names = zip(task.texts, (first, second), strict=False)
+    return Reading(given["source"], {own: other for own, other in names if other}, given["answer"])
+
+
+def _file(backbone: "Backbone", delta: "Delta", reading: "Reading", out: Path, precision: Any, as_json: bool) -> None:
+    """A whole file, with a bar."""
+    from bitfit.cli.answering import Answering
+    from bitfit.training.predict_file import predict_file
+
+    try:
+        with Answering() as shown:
+            written = predict_file(backbone, delta, reading, out, precision=precision, watcher=shown)
+    except KeyboardInterrupt:
+        log().print("Stopped: what is answered so far is kept. The same command goes on.")
+        raise
+    document = {"out": str(out), "rows": written.rows, "answered_before": written.before}
+    result(as_json, document, lambda console: _show_file(console, out, written))
+
+
+def _document(row: tuple[Any, ...], answer: "Answer") -> dict[str, Any]:
     """One answer as plain values."""
-    scores = {} if answer.scores is None else {"scores": answer.scores}
-    return {"texts": list(row), "answer": answer.value, **scores}
+    from dataclasses import asdict
+
+    document: dict[str, Any] = {"texts": list(row), "answer": answer.value}
+    if answer.scores is not None:
+        document["scores"] = answer.scores
+    if answer.best:
+        document["best"] = [asdict(span) for span in answer.best]
+    return document
 
 
 def _show(console: "Console", delta: "Delta", document: list[dict[str, Any]]) -> None:
     """A line for each text."""
-    rows = [(" | ".join(line["texts"]), _said(line)) for line in document]
+    rows = [(" | ".join(map(str, line["texts"])), _said(line)) for line in document]
     console.print(table(delta.task.name, ("text", "answer"), rows))
 
 
 def _said(line: dict[str, Any]) -> str:
-    """The answer, with its share where it is a label."""
+    """The answer, with its share where it is a label or a part of a text."""
     value = line["answer"]
     if "scores" in line:
         return f"{value} ({line['scores'][value]:.0%})"
+    if "best" in line:
+        return "\n".join(f"{span['text']} ({span['probability']:.0%})" for span in line["best"][:SHOWN_SPANS])
+    if isinstance(value, list):
+        return " ".join("(cut off)" if tag is None else tag for tag in value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _show_file(console: "Console", out: Path, written: "Written") -> None:
+    before = f", {written.before:,} of them before" if written.before else ""
+    console.print(f"{out}: {written.rows:,} rows answered{before}")

@@ -60,7 +60,7 @@ def _check(deltas: "list[Delta]") -> None:
 def _answers(delta: "Delta", model: str | None, data_dir: Path | None) -> "dict[str, NDArray[Any]]":
     from bitfit.backbone.load import load
     from bitfit.data.submission import files_of
-    from bitfit.training.evaluate import Predictor
+    from bitfit.training.predict import Predictor
 
     backbone = load(model or delta.backbone)
     if backbone.tokenizer is None:

@@ -20,6 +20,7 @@ from bitfit.data.table import TaskTable, content_key
 from bitfit.data.task import Task
 from bitfit.data.windows import WindowEncoder, answer_pieces, gold_characters
 from bitfit.data.words import WordEncoder, tags_at_starts
+from bitfit.errors import DataError
 
 FORMAT = 2  # raise when the arrays change their meaning: older entries are then not found
 _EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")
@@ -64,6 +65,7 @@ class RowEncoder:
     def arrays(self, rows: pa.Table) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The arrays of an Examples and of its source by name, and the facts that are not arrays."""
         columns = [rows[column].to_pylist() for column in self.task.texts]
+        self._refuse_other_kind(rows)
         labels = rows[self.task.label] if self.task.label in rows.column_names else None
         if isinstance(self._encoder, ImageEncoder):
             values = _values(labels, self.task, rows.num_rows)
@@ -74,6 +76,13 @@ class RowEncoder:
         if isinstance(self._encoder, WordEncoder):
             return _tagged(self._encoder, columns[0], labels)
         return _windowed(self._encoder, columns, labels)
+
+    def _refuse_other_kind(self, rows: pa.Table) -> None:
+        """Images for a model of texts, or texts for one of images."""
+        are_images = pa.types.is_large_binary(rows.schema.field(self.task.texts[0]).type)
+        if are_images != isinstance(self._encoder, ImageEncoder):
+            has, reads = ("images", "texts") if are_images else ("texts", "images")
+            raise DataError(f"'{self.task.name}' has {has}, and the model reads {reads}. Choose another --model.")
 
     def key(self, rows: pa.Table) -> str:
         """A name for the arrays of these rows: it changes with anything that they depend on."""

@@ -118,7 +118,7 @@ def _sentences(part: Part, columns: Columns, labels: Sequence[str], problems: li
     tokens, tags = [], []
     pairs = zip(part.columns[tokens_name], part.columns[tags_name], strict=True)
     for index, (words, names) in enumerate(pairs):
-        column, wrong = tokens_name, _words_problem(words)
+        column, wrong = tokens_name, words_problem(words)
         if wrong is None:
             column, wrong = tags_name, _tags_problem(words, names, known)
         if wrong is not None:
@@ -129,7 +129,8 @@ def _sentences(part: Part, columns: Columns, labels: Sequence[str], problems: li
     return pa.table({tokens_name: pa.array(tokens, types[0]), tags_name: pa.array(tags, types[1])})
 
 
-def _words_problem(words: Any) -> str | None:
+def words_problem(words: Any) -> str | None:
+    """What is wrong with the words of a sentence, or None."""
     if not isinstance(words, list) or not words:
         return f"expected a list of words, found {shown(words)}"
     wrong = next((found for found in map(text_problem, words) if found is not None), None)

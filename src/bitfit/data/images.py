@@ -137,7 +137,7 @@ def _rows(classes: Mapping[str, Sequence[Path]], labels: Sequence[str], problems
     for label, files in classes.items():
         for file in files:
             content = file.read_bytes()
-            wrong = _image_problem(content)
+            wrong = image_problem(content)
             if wrong is not None:
                 problems.append(f"{file}: {wrong}")
             elif label in labels:
@@ -146,7 +146,7 @@ def _rows(classes: Mapping[str, Sequence[Path]], labels: Sequence[str], problems
     return _arrow(contents, known)
 
 
-def _image_problem(content: bytes) -> str | None:
+def image_problem(content: bytes) -> str | None:
     """What is wrong with a file that should be an image; every pixel is decoded to know."""
     try:
         opened(content)

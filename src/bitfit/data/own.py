@@ -29,6 +29,7 @@ METRICS: Mapping[HeadKind, tuple[Metric, ...]] = {
     "span": ("exact_match", "f1"),
 }
 SPAN_LENGTH, SPAN_STRIDE = 384, 128
+ALL = "all"  # the split of a file that is scored whole
 UNBALANCED = 0.8  # a class with more than this share of train is remarked upon
 _LISTED = 6  # classes whose shares are said
 
@@ -38,6 +39,20 @@ def own_files(path: Path, options: DataOptions) -> TaskTable:
     files, notes = split_files(path)
     parts = {split: [read_file(file) for file in paths] for split, paths in files.items()}
     return _Building(path.stem if path.is_file() else path.resolve().name, str(path), parts, options).table(notes)
+
+
+def rows_of(path: Path, task: Task) -> TaskTable:
+    """All labelled rows of one file, read as a task that is known already: its columns, its labels; to be scored."""
+    part = read_file(path)
+    columns = Columns(task.kind, task.texts, task.label)
+    problems = list(part.problems)
+    rows = checked(_with_names(part, columns), columns, task.labels, problems)
+    if problems:
+        raise refused(str(path), problems)
+    if not rows.num_rows:
+        raise DataError(f"{path} has no rows to score.")
+    notes = (f"{path.stem}: read from {path}",)
+    return TaskTable(replace(task, name=path.stem), {ALL: rows}, notes, measured_on={ALL: f"{rows.num_rows:,}"})
 
 
 def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:

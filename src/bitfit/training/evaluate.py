@@ -1,73 +1,34 @@
-"""Uses a delta: scores it on a split, or answers texts with it; the backbone itself is never changed."""
+"""Scores a delta on a part of its own task, or of other data of the same shape; knows nothing of training."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import torch
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bitfit.backbone.load import Backbone
-from bitfit.backbone.memory import keep_freed_memory
-from bitfit.backbone.packed import RowModel
-from bitfit.backbone.precision import Precision, compute_format
-from bitfit.data.batch import RowEncoder
-from bitfit.data.examples import Examples
+from bitfit.backbone.precision import Precision
+from bitfit.data.catalog import KNOWN
+from bitfit.data.examples import TaskData
 from bitfit.data.options import DataOptions
+from bitfit.data.own import ALL, rows_of
+from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
-from bitfit.errors import BackboneError, DataError, RequestError, nearest
-from bitfit.methods.row import RowMap
+from bitfit.errors import DataError, RequestError, nearest
 from bitfit.training.metrics import score
-from bitfit.training.outputs import outputs
+from bitfit.training.predict import Predictor
+from bitfit.training.request import digest
 from bitfit.training.train import Data, task_data
+
+PREFERRED = ("test", "validation")  # where no part is asked for: the first of them that has labels
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a delta says to one text (or pair, or sentence of words)."""
+class Evaluation:
+    """Scores, and what they are of."""
 
-    value: Any  # a label, a number, a list of tags, or a text
-    scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
-
-
-class Predictor:
-    """A delta on its backbone, ready to answer; made once and used for many texts."""
-
-    def __init__(self, backbone: Backbone, delta: Delta, precision: Precision = "auto") -> None:
-        delta.check(backbone)
-        keep_freed_memory()
-        self.backbone, self.task = backbone, delta.task
-        model = backbone.task_model(self.task.head)
-        delta.fit(model)
-        rows = RowMap(delta.slots, model)
-        parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
-        self.model = RowModel(model, self.task.head, compute_format(precision))
-        self.values = rows.tensors(torch.cat(parts)[None])
-
-    def outputs(self, examples: Examples) -> NDArray[Any]:
-        """The head's numbers for each example, in the form that `score` takes."""
-        return outputs(self.model, self.values, examples)[0].values
-
-    def answers(self, rows: pa.Table) -> list[Answer]:
-        """An answer for each row of a table with the task's text columns."""
-        if self.backbone.tokenizer is None:
-            raise BackboneError(f"'{self.backbone.name}' has no tokenizer, so it cannot read texts.")
-        examples = RowEncoder(self.task, self.backbone.tokenizer).examples(rows)
-        found = self.outputs(examples)
-        if self.task.kind == "class":
-            return [self._choice(own) for own in found]
-        if self.task.kind == "number":
-            return [Answer(float(own)) for own in found]
-        raise RequestError(f"Answers of kind '{self.task.kind}' are not written yet.")
-
-    def _choice(self, logits: NDArray[np.float32]) -> Answer:
-        """The likeliest label."""
-        shares = np.exp(logits - logits.max())
-        shares = shares / shares.sum()
-        named = {label: float(share) for label, share in zip(self.task.labels, shares, strict=True)}
-        return Answer(self.task.labels[int(logits.argmax())], named)
+    split: str
+    scores: Mapping[str, float]
+    measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
+    notes: tuple[str, ...] = ()  # said aloud
 
 
 def evaluate(
@@ -80,31 +41,102 @@ def evaluate(
     precision: Precision = "auto",
 ) -> dict[str, float]:
     """Scores of a delta on one split of its own task, or of other data of the same shape."""
-    found = task_data(backbone, data or delta.task.name, options or DataOptions(max_length=delta.task.max_length))
-    if split not in found.splits:
+    return dict(evaluation(backbone, delta, data, split, options=options, precision=precision).scores)
+
+
+def evaluation(
+    backbone: Backbone,
+    delta: Delta,
+    data: Data | None = None,
+    split: str | None = None,
+    *,
+    options: DataOptions | None = None,
+    precision: Precision = "auto",
+) -> Evaluation:
+    """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
+    found = _data(backbone, delta, data or delta.task.name, split, options or DataOptions())
+    _check_same_answers(found.task, delta.task)
+    chosen = split or next((name for name in PREFERRED if name in found.splits), next(iter(found.splits)))
+    if chosen not in found.splits:
         raise RequestError(
-            f"The task '{found.task.name}' has no labelled part '{split}'. {nearest(split, found.splits)}"
+            f"The task '{found.task.name}' has no labelled part '{chosen}'. {nearest(chosen, found.splits)}"
         )
-    if found.task.labels != delta.task.labels:
-        raise DataError(
-            f"The delta answers with the labels {list(delta.task.labels)}; the data has {list(found.task.labels)}."
-        )
-    examples = found.splits[split]
-    return score(delta.task, examples, Predictor(backbone, delta, precision).outputs(examples))
+    notes = list(found.notes)
+    if split is None and chosen not in (PREFERRED[0], ALL):
+        notes.append(f"'{found.task.name}' has no labelled part 'test': scored on '{chosen}'")
+    examples = found.splits[chosen]
+    scores = score(delta.task, examples, Predictor(backbone, delta, precision).outputs(examples))
+    return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
 
 
-def predict(
-    backbone: Backbone, delta: Delta, texts: Sequence[str | tuple[str, ...]], precision: Precision = "auto"
-) -> list[Answer]:
-    """Answers to texts, or to pairs of texts where the task takes two."""
-    wanted = len(delta.task.texts)
-    parts = [(text,) if isinstance(text, str) else text for text in texts]
-    wrong = next((i for i, part in enumerate(parts) if len(part) != wanted), None)
-    if wrong is not None:
-        raise DataError(
-            f"The task takes {wanted} text(s) {delta.task.texts}; text {wrong + 1} has {len(parts[wrong])}."
+def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, options: DataOptions) -> TaskData:
+    """What to score on, read as in training: with the delta's lengths, pooling and, for own data, its columns."""
+    task = delta.task
+    options = replace(options, max_length=options.max_length or task.max_length, pool=task.pool)
+    if not isinstance(data, str) or data in KNOWN:
+        return task_data(backbone, data, options)
+    if data == task.name and not Path(data).exists():
+        raise RequestError(
+            f"The delta was trained on data of your own, '{data}', which it does not hold. Name it with --task PATH."
         )
-    columns = {name: [part[i] for part in parts] for i, name in enumerate(delta.task.texts)}
-    return Predictor(backbone, delta, precision).answers(
-        pa.table({n: pa.array(c, pa.string()) for n, c in columns.items()})
+    options = _with_columns(options, task)
+    if split is not None or not Path(data).is_file():
+        return task_data(backbone, data, options)
+    return _one_file(backbone, delta, data, options)
+
+
+def _with_columns(options: DataOptions, task: Task) -> DataOptions:
+    """The columns of a task, where no others are named."""
+    if task.kind == "tags":
+        return replace(options, kind="tags", tokens=options.tokens or task.texts[0], tags=options.tags or task.label)
+    second = options.text_pair or (task.texts[1] if len(task.texts) > 1 else None)
+    first, label = options.text or task.texts[0], options.label or task.label
+    return replace(options, kind=task.kind, text=first, text_pair=second, label=label)
+
+
+def _one_file(backbone: Backbone, delta: Delta, path: str, options: DataOptions) -> TaskData:
+    """All rows of a file; but of the very file that the delta was trained on, the part that was held out."""
+    try:
+        again = task_data(backbone, path, options)
+    except DataError:
+        again = None  # too few rows, or too few labels, to train on
+    if again is not None and digest(again.splits["validation"]) == _digests(delta).get("validation"):
+        return replace(again, notes=(*again.notes, f"{path} is what the delta was trained on"))
+    named = replace(
+        delta.task,
+        texts=tuple(name for name in (options.tokens or options.text, options.text_pair) if name),
+        label=options.tags or options.label or delta.task.label,
+        max_length=options.max_length or delta.task.max_length,
     )
+    return task_data(backbone, rows_of(Path(path), named), options)
+
+
+def _digests(delta: Delta) -> Mapping[str, str]:
+    """What the delta knows of the parts that it was trained and chosen on."""
+    known = delta.settings.get("data", {})
+    return known if isinstance(known, dict) else {}
+
+
+def _other_rows(delta: Delta, data: TaskData, split: str) -> list[str]:
+    """Remarks on rows that are not those of training, or are those that it learnt from."""
+    known, here = _digests(delta), digest(data.splits[split])
+    if here == known.get("train"):
+        return [f"'{split}' holds the rows that the delta was trained on: its scores flatter"]
+    if split in known and here != known[split]:
+        length = data.task.max_length
+        cut = "" if length == delta.task.max_length else f", cut at {length} pieces and not at {delta.task.max_length}"
+        return [f"'{split}' holds other rows than in training{cut}: another --data-dir, or files that were changed"]
+    return []
+
+
+def _check_same_answers(found: Task, wanted: Task) -> None:
+    """Refuse data of another kind or with other labels."""
+    if found.kind != wanted.kind:
+        raise DataError(f"The delta answers a task of kind '{wanted.kind}'; the data is of kind '{found.kind}'.")
+    if found.labels != wanted.labels:
+        raise DataError(f"The delta answers with the labels {list(wanted.labels)}; the data has {list(found.labels)}.")
+
+
+def _measured(data: TaskData, split: str) -> str:
+    """Rows of a split, in the task's own words where it has them."""
+    return data.measured_on.get(split, f"{len(data.splits[split]):,}")

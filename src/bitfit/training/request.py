@@ -41,7 +41,14 @@ def key(asked: Mapping[str, Any]) -> str:
 def digest(examples: Examples) -> str:
     """A short name of a split's content."""
     total = hashlib.blake2b(digest_size=8)
-    for array in (examples.ids, examples.types, examples.offsets, examples.labels):
+    pixels = examples.source.get("pixels")
+    for array in (
+        examples.ids,
+        examples.types,
+        examples.offsets,
+        examples.labels,
+        *([] if pixels is None else [pixels]),
+    ):
         total.update(f"{array.dtype}{array.shape}".encode())
         total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return total.hexdigest()

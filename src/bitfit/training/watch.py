@@ -18,5 +18,8 @@ class Watcher:
     def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
         """A row's validation scores after an epoch, counted from 1."""
 
+    def answered(self, done: int, rows: int, before: int) -> None:
+        """So many rows of a file are answered, `before` of them by an earlier process."""
+
     def said(self, text: str) -> None:
         """Something the user should know."""

@@ -1,0 +1,83 @@
+"""`bitfit eval`: which part is scored and on how many rows; own files; rows that are not those of training."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitfit.cli.main import run
+from tests.training.trained import sentence
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def write(path: Path, rows: int, first: int = 0) -> Path:
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["body", "mood"])
+        lines.writerows([sentence(i, 9), "glad" if i % 2 else "sad"] for i in range(first, first + rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Path:
+    """A folder with a.csv, and a delta that was trained on it."""
+    folder = tmp_path_factory.mktemp("eval")
+    write(folder / "a.csv", 40)
+    command = ["train", str(folder / "a.csv"), "--model", tiny_folder, "--text", "body", "--label", "mood"]
+    options = ["--epochs", "1", "--max-length", "16", "--train-size", "20", "--out", str(folder / "a.safetensors")]
+    assert run([*command, *options]) == 0
+    return folder
+
+
+def scored(capsys: Capsys, folder: Path, *arguments: str) -> Any:
+    capsys.readouterr()
+    assert run(["eval", str(folder / "a.safetensors"), *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_another_file_is_scored_whole(trained: Path, capsys: Capsys) -> None:
+    other = write(trained / "b.csv", 12, first=100)
+    found = scored(capsys, trained, "--task", str(other))
+    assert (found["split"], found["measured_on"]) == ("all", "12")
+    assert list(found["scores"]) == ["accuracy", "macro_f1"]
+    assert run(["eval", str(trained / "a.safetensors"), "--task", str(other)]) == 0
+    assert capsys.readouterr().out.startswith("all (12): accuracy 0.")
+
+
+def test_the_file_of_the_training_is_scored_on_what_was_held_out(trained: Path, capsys: Capsys) -> None:
+    found = scored(capsys, trained, "--task", str(trained / "a.csv"))
+    assert (found["split"], found["measured_on"]) == ("validation", "4")
+    assert any("is what the delta was trained on" in note for note in found["notes"])
+    assert any("no labelled part 'test': scored on 'validation'" in note for note in found["notes"])
+    assert not any("other rows" in note for note in found["notes"])
+
+
+def test_rows_of_the_training_and_other_rows_are_remarked_upon(trained: Path, capsys: Capsys) -> None:
+    own = ["--task", str(trained / "a.csv"), "--split"]
+    learnt = scored(capsys, trained, *own, "train", "--train-size", "20")
+    assert any("holds the rows that the delta was trained on" in note for note in learnt["notes"])
+    other = write(trained / "c.csv", 30, first=7)
+    changed = scored(capsys, trained, "--task", str(other), "--split", "validation")
+    assert any("'validation' holds other rows than in training: " in note for note in changed["notes"])
+    longer = scored(capsys, trained, *own, "validation", "--max-length", "8")
+    assert any("cut at 8 pieces and not at 16" in note for note in longer["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "trained on data of your own, 'a', which it does not hold. Name it with --task PATH"),
+        (["--task", "a.csv", "--split", "tset"], 2, "no labelled part 'tset'. Known: train, validation"),
+        (["--task", "odd.csv"], 4, "row 2, column 'mood': the label 'angry' is not among those of train"),
+    ],
+)
+def test_what_cannot_be_scored(
+    trained: Path, arguments: list[str], code: int, words: str, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    (trained / "odd.csv").write_text("body,mood\nw5,glad\nw6,angry\n")
+    assert run(["eval", "a.safetensors", *arguments]) == code
+    assert words in capsys.readouterr().err

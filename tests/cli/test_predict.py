@@ -1,0 +1,118 @@
+"""`bitfit predict`: texts, pairs, sentences and whole files; one JSON document; what was mistyped is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import bitfit
+from bitfit.cli.main import run
+from tests.training.trained import sentence, trained
+
+Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def file_of(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """A delta file of each kind of task."""
+    folder, backbone = tmp_path_factory.mktemp("deltas"), bitfit.load(tiny_folder)
+
+    def made(kind: str) -> str:
+        path = folder / f"{kind}.safetensors"
+        if not path.exists():
+            trained(kind, backbone)[1].save(path)
+        return str(path)
+
+    return made
+
+
+def document(capsys: Capsys, *arguments: str) -> Any:
+    assert run(["predict", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_texts(file_of: Callable[[str], str], capsys: Capsys) -> None:
+    first, second = document(capsys, file_of("class"), "w5 w6", "w7")
+    assert first["texts"] == ["w5 w6"]
+    assert first["answer"] in first["scores"]
+    assert set(second["scores"]) == {"no", "yes", "perhaps"}
+    assert run(["predict", file_of("class"), "w5 w6"]) == 0
+    assert f"{first['answer']} (" in capsys.readouterr().out
+
+
+def test_other_kinds(file_of: Callable[[str], str], capsys: Capsys) -> None:
+    assert document(capsys, file_of("pair"), "w5", "w6", "w7", "w8")[1]["texts"] == ["w7", "w8"]
+    assert isinstance(document(capsys, file_of("number"), "w5")[0]["answer"], float)
+    assert len(document(capsys, file_of("tags"), "w5 w6 w7")[0]["answer"]) == 3
+    found = document(capsys, file_of("span"), "w5 w6", "w7 w8 w9")[0]
+    assert found["best"][0]["text"] == found["answer"]
+    for kind, texts in {"tags": ["w5 w6 w7 w8 w9 w10 w11"], "span": ["w5 w6", "w7 w8 w9"], "number": ["w5"]}.items():
+        assert run(["predict", file_of(kind), *texts]) == 0
+    assert "(cut off)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.tsv"
+    path.write_text("message\tnumber\n" + "".join(f"{sentence(i)}\t{i}\n" for i in range(30)))
+    return path
+
+
+def test_a_file_into_a_file(file_of: Callable[[str], str], rows: Path, tmp_path: Path, capsys: Capsys) -> None:
+    out = tmp_path / "out.parquet"
+    asked = [file_of("class"), "--input", str(rows), "--text", "message"]
+    assert document(capsys, *asked, "--out", str(out)) == {"out": str(out), "rows": 30, "answered_before": 0}
+    found = pq.read_table(out)
+    assert found.column_names == ["message", "number", "answer", "answer_score"]
+    assert found["number"].to_pylist() == [str(i) for i in range(30)]
+    alone = document(capsys, *asked)
+    assert [line["answer"] for line in alone] == found["answer"].to_pylist()
+    assert run(["predict", *asked, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "30 rows answered" in said.out
+    assert "30 of 30 rows" in said.err
+
+
+def test_words_in_a_file(file_of: Callable[[str], str], tmp_path: Path, capsys: Capsys) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"words": ["w5", "w6"]}\n{"words": "w7 w8 w9"}\n')
+    found = document(capsys, file_of("tags"), "--input", str(source), "--tokens", "words")
+    assert [len(line["answer"]) for line in found] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "code", "words"),
+    [
+        ("class", [], 2, "Nothing to answer"),
+        ("class", ["w5", "--input", "x.csv"], 2, "not both"),
+        ("class", ["w5", "--out", "x.csv"], 2, "--out belongs to --input"),
+        ("pair", ["w5"], 2, "takes 2 texts at a time"),
+        ("class", [" "], 4, "row 1, column 'text': the text is empty"),
+        ("class", ["--input", "absent.csv"], 4, "There is no file absent.csv"),
+        ("class", ["--input", "absent.csv", "--text-pair", "b"], 2, "there is no --text-pair"),
+        ("class", ["--input", "absent.csv", "--tokens", "b"], 2, "reads texts, not words"),
+    ],
+)
+def test_what_cannot_be_answered(
+    file_of: Callable[[str], str], kind: str, arguments: list[str], code: int, words: str, capsys: Capsys
+) -> None:
+    assert run(["predict", file_of(kind), *arguments]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    file_of: Callable[[str], str], rows: Path, tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bitfit.cli.answering.Answering.answered", interrupt)
+    out = ["--out", str(tmp_path / "out.csv")]
+    assert run(["predict", file_of("class"), "--input", str(rows), "--text", "message", *out]) == 130
+    assert "The same command goes on" in capsys.readouterr().err
+    monkeypatch.undo()
+    found = document(capsys, file_of("class"), "--input", str(rows), "--text", "message", *out)
+    assert found["answered_before"] == 30
