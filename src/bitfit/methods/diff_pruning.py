@@ -87,7 +87,7 @@ class GatedRows(RowMap):
         """Every gate drawn afresh."""
         count = theta.shape[1] - self.values
         uniform = draws.bits([count]).float().add_(LEVELS // 2 + 0.5).div_(LEVELS)
-        return self._named(theta, torch.logit(uniform))
+        return self._named(theta, uniform.logit_())
 
     def penalty(self, theta: Tensor) -> Tensor:
         """The expected number of open gates, weighed; (rows,)."""
@@ -95,21 +95,30 @@ class GatedRows(RowMap):
 
     def difference(self, theta: Tensor) -> Tensor:
         """What each gated element differs by, without a draw; (gated elements,)."""
-        return self._difference(theta[0], None)
+        difference, _, odds = self._parts(theta)
+        return torch.cat(self._gated(difference, odds, None))
 
-    def _difference(self, row: Tensor, noise: Tensor | None) -> Tensor:
-        odds = row[self.values :]
-        gates: Tensor = _Gate.apply(odds if noise is None else odds + noise)  # type: ignore[no-untyped-call]
-        own = row[: self.gates] * gates[: self.gates]
-        if not self.structured:
-            return own
-        sizes = torch.tensor(self.bounds).diff()
-        return own * torch.repeat_interleave(gates[self.gates :], sizes)
+    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Differences, the head, log odds. One split: the way back through a slice fills a whole theta each time."""
+        found = theta[0].split([self.gates, self.values - self.gates, self.size - self.values])
+        return found[0], found[1], found[2]
+
+    def _gated(self, difference: Tensor, odds: Tensor, noise: Tensor | None) -> list[Tensor]:
+        """What the elements of each slot differ by."""
+        gates: Tensor = _Gate.apply(odds, noise)  # type: ignore[no-untyped-call]
+        sizes = [slot.size for slot in self.gated]
+        own, whole = gates.split([self.gates, len(gates) - self.gates])
+        found = list((difference * own).split(sizes))
+        return [part * gate for part, gate in zip(found, whole, strict=True)] if self.structured else found
 
     def _named(self, theta: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
-        row = theta[0]
-        values = self.pretrained + self._difference(row, noise)
-        return super().tensors(torch.cat([values, row[self.gates : self.values]])[None])
+        """The parameters, each the pretrained one and its gated difference, and the head's."""
+        difference, head, odds = self._parts(theta)
+        parts = self._gated(difference, odds, noise)
+        own = self.pretrained.split([slot.size for slot in self.gated])
+        values = [start + part for start, part in zip(own, parts, strict=True)]
+        heads = [slot.size for slot in self.slots if slot.in_head]
+        return self.named([part[None] for part in (*values, *head.split(heads))])
 
     def pruned(self, theta: Tensor, count: int) -> tuple[list[Slot], dict[str, Tensor]]:
         """The `count` largest differences: their slots, and the whole parameters with these alone changed."""
@@ -145,18 +154,18 @@ class GatedRows(RowMap):
 
 
 class _Gate(torch.autograd.Function):
-    """clamp(stretched sigmoid) of log odds; the gate itself is all that the way back needs."""
+    """clamp(stretched sigmoid) of log odds and noise, which is overwritten; the way back needs the gate alone."""
 
     @staticmethod
-    def forward(ctx: Any, odds: Tensor) -> Tensor:
-        gate = torch.sigmoid(odds).mul_(HIGHEST - LOWEST).add_(LOWEST).clamp_(0.0, 1.0)
+    def forward(ctx: Any, odds: Tensor, noise: Tensor | None) -> Tensor:
+        gate = odds.sigmoid() if noise is None else noise.add_(odds).sigmoid_()
+        gate.mul_(HIGHEST - LOWEST).add_(LOWEST).clamp_(0.0, 1.0)
         ctx.save_for_backward(gate)
         return gate
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (gate,) = ctx.saved_tensors
-        share = (gate - LOWEST) / (HIGHEST - LOWEST)
-        slope = share * (1 - share) * (HIGHEST - LOWEST)
-        to_odds: Tensor = grads[0] * slope.masked_fill_((gate <= 0) | (gate >= 1), 0.0)
-        return to_odds
+        above = gate - LOWEST
+        slope = (HIGHEST - gate).mul_(above).mul_(grads[0]).div_(HIGHEST - LOWEST)
+        return slope.masked_fill_((gate == 0) | (gate == 1), 0.0), None

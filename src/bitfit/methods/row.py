@@ -71,13 +71,17 @@ class RowMap:
 
     def tensors(self, theta: Tensor) -> dict[str, Tensor]:
         """Each trained parameter by name: with a leading row dimension where there are several rows."""
+        return self.named(theta.split(self.sizes, dim=1))
+
+    def named(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The parameters that the slots' values make, each (rows, size)."""
         found: dict[str, Tensor] = {}
-        for slot, part in zip(self.slots, theta.split(self.sizes, dim=1), strict=True):
+        for slot, part in zip(self.slots, parts, strict=True):
             values = part.detach() if slot.inert else part
             if slot.index is not None:
                 values = self._filled(slot, values, found.get(slot.name))
-            many = theta.shape[0] > 1
-            found[slot.name] = values.reshape(theta.shape[0], *slot.shape) if many else values.reshape(slot.shape)
+            rows = part.shape[0]
+            found[slot.name] = values.reshape(rows, *slot.shape) if rows > 1 else values.reshape(slot.shape)
         return found
 
     def _filled(self, slot: Slot, values: Tensor, before: Tensor | None) -> Tensor:

@@ -1,0 +1,96 @@
+"""The gates of diff pruning: their draws, their slope, their penalty, and what is kept of the differences."""
+
+import pytest
+import torch
+
+from bitfit.backbone.draws import Draws
+from bitfit.backbone.heads import Head
+from bitfit.backbone.task_model import head_start
+from bitfit.methods.diff_pruning import GATE_START, PENALTY, GatedRows, kept
+from bitfit.methods.row import carried
+from bitfit.methods.selection import select
+from tests.models import tiny_backbone
+
+
+def rows(structured: bool = False, model_type: str = "bert") -> tuple[GatedRows, torch.Tensor]:
+    model = tiny_backbone(model_type).task_model(Head("class", 2))
+    every = select(model, "full")
+    found = GatedRows(carried(every, model), model, structured, rate=1e-3)
+    return found, found.starting_row(head_start(model, 0))[None]
+
+
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+def test_without_a_difference_every_weight_is_the_pretrained_one(structured: bool, model_type: str) -> None:
+    gated, theta = rows(structured, model_type)
+    model = tiny_backbone(model_type).task_model(Head("class", 2))
+    for tensors in (gated.tensors(theta), gated.drawn(theta, Draws([0]))):
+        for name, value in tensors.items():
+            assert torch.equal(value, model.get_parameter(name)), name
+
+
+def test_open_gates_pass_a_difference_and_closed_ones_do_not() -> None:
+    gated, theta = rows()
+    theta[:, : gated.gates] = 1.0
+    theta[:, gated.values : gated.values + 10] = -GATE_START
+    difference = gated.difference(theta)
+    assert torch.equal(difference[:10], torch.zeros(10))
+    assert torch.equal(difference[10:], torch.ones(gated.gates - 10))
+
+
+def test_draws_follow_the_hard_concrete_distribution() -> None:
+    gated, theta = rows()
+    theta[:, : gated.gates] = 1.0
+    theta[:, gated.values :] = 0.0
+    drawn = torch.cat([value.flatten() for value in gated.drawn(theta, Draws([0])).values()])
+    start = torch.cat([gated.whole(name).flatten() for name in dict.fromkeys(slot.name for slot in gated.gated)])
+    gates = drawn[: len(start)] - start
+    # At even odds half of the stretch from -1.5 to 1.5 lies below 0, a sixth above 1.
+    assert float((gates.abs() < 1e-6).float().mean()) == pytest.approx(1 / 2, abs=0.02)
+    assert float(((gates - 1).abs() < 1e-6).float().mean()) == pytest.approx(1 / 6, abs=0.02)
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_gradients_reach_differences_and_gates(structured: bool) -> None:
+    gated, theta = rows(structured)
+    theta[:, gated.values :] = 0.3
+    theta[:, : gated.gates] = 0.5
+    theta.requires_grad_()
+    sum((value**2).sum() for value in gated.tensors(theta).values()).backward()  # type: ignore[union-attr]
+    assert theta.grad is not None
+    place = int(torch.tensor(gated.bounds)[1]) + 3
+    odds = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    group = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    gate = torch.sigmoid(odds) * 3 - 1.5
+    if structured:
+        gate = gate * (torch.sigmoid(group) * 3 - 1.5)
+    difference = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    ((gated.pretrained[place].double() + difference * gate) ** 2).backward()
+    assert difference.grad is not None
+    assert odds.grad is not None
+    assert float(theta.grad[0, place]) == pytest.approx(float(difference.grad), rel=1e-4)
+    assert float(theta.grad[0, gated.values + place]) == pytest.approx(float(odds.grad), rel=1e-4)
+
+
+def test_the_penalty_is_the_expected_number_of_open_gates() -> None:
+    gated, theta = rows()
+    theta[:, gated.values :] = 0.0
+    assert float(gated.penalty(theta)) == pytest.approx(PENALTY * gated.gates / 2, rel=1e-5)
+    assert gated.rates()[-1] == pytest.approx(0.1 / 1e-3)
+    assert not gated.decays()[: gated.gates].any()
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+def test_the_largest_differences_are_kept_and_nothing_else_moves(model_type: str) -> None:
+    gated, theta = rows(model_type=model_type)
+    generator = torch.Generator().manual_seed(3)
+    theta[:, : gated.gates] = torch.randn(gated.gates, generator=generator)
+    model = tiny_backbone(model_type).task_model(Head("class", 2))
+    count = kept(model)
+    slots, values = gated.pruned(theta, count)
+    assert sum(slot.size for slot in slots) == count
+    smallest = float(theta[0, : gated.gates].abs().topk(count).values[-1])
+    changes = torch.cat([(value - model.get_parameter(name)).flatten() for name, value in values.items()])
+    moved = changes[changes != 0].abs()
+    assert len(moved) == count
+    assert float(moved.min()) == pytest.approx(smallest, rel=1e-3)
