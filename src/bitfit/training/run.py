@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +26,7 @@ class Run:
     seconds: float  # of training steps; for rows trained together, of all of them
     tokens_per_second: float  # real tokens
     stopped: bool = False  # by the user, before its end
+    measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> rows, where needed of how many
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain values, without the delta's tensors."""
@@ -37,6 +38,7 @@ class Run:
             "trainable": self.trainable,
             "parameters": self.parameters,
             "scores": {split: dict(scores) for split, scores in self.scores.items()},
+            "measured_on": dict(self.measured_on),
             "best_epoch": self.best_epoch,
             "history": [dict(epoch) for epoch in self.history],
             "settings": self.config.to_json(),

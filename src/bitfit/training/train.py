@@ -248,6 +248,7 @@ class Setting:
             seconds=training.seconds,
             tokens_per_second=training.tokens / max(training.seconds, 1e-9),
             stopped=stopped,
+            measured_on={split: self.data.measured_on[split] for split in scores if split in self.data.measured_on},
         )
 
     def _scores(self, state: Progress, best: Tensor, budget: Budget) -> dict[str, dict[str, float]]:
