@@ -271,10 +271,10 @@ def test_large_states_are_written_less_often(tmp_path: Path, monkeypatch: pytest
 
 def test_what_was_measured_of_the_processor_holds_for_the_whole_run(tmp_path: Path) -> None:
     places = Checkpoints(tmp_path / "c", 5.0)
-    assert places.maybe_get_surroundings() is None
+    assert places.maybe_get_about() is None
     places.folder.mkdir()
     state = State({}, {"theta": np.zeros(4, np.float32)})
     about = {"format": 1, "asked": {}, "surroundings": {"compute": "bf16"}}
     files.write_whole(places.folder / "step-0000000001.safetensors", checkpoint.parts(about, state))
-    assert places.maybe_get_surroundings() == {"compute": "bf16"}
+    assert places.maybe_get_about() == {"asked": {}, "surroundings": {"compute": "bf16"}}
     assert places.exist

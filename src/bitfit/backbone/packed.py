@@ -35,6 +35,7 @@ class Batch:
     types: Tensor  # int64 (tokens,) token types
     layout: Layout
     pixels: Tensor | None = None  # (sequences, channels, height, width) for images, each a sequence of one token
+    states: Tensor | None = None  # what `read` gives for them, where that is known: the encoder is not run then
 
 
 def packs(config: PretrainedConfig) -> bool:
@@ -130,13 +131,23 @@ class RowModel(nn.Module):
         assert self.outlet is not None
         self.flow.layout = batch.layout
         with self._own_draws():
-            states = self._states(batch)
-            self.outlet.states = self._summary(states, batch.layout)[:, None] if self._per_text else states[None]
+            states = self.read(batch) if batch.states is None else batch.states
+            self.outlet.states = states[:, None] if self._per_text else states[None]
             # The head looks at no ids but to find the end of padding: all are alike, and none is padding.
             answer = self.model(input_ids=torch.full(self.outlet.states.shape[:2], self.pad + 1))
         self.outlet.states = None
         numbers = _numbers(answer, self.head)
         return numbers if self._per_text else numbers[0]
+
+    def head_alone(self, names: Iterable[str]) -> bool:
+        """Do these parameters of the task model all stand behind the encoder, so that its states never change?"""
+        return self.packed and all(self.name_here(name).startswith("model.") for name in names)
+
+    def read(self, batch: Batch) -> Tensor:
+        """What the head reads: the encoder's states, (tokens, size), or one of each text, (sequences, size)."""
+        self.flow.layout = batch.layout
+        states = self._states(batch)
+        return self._summary(states, batch.layout) if self._per_text else states
 
     def _states(self, batch: Batch) -> Tensor:
         """The encoder's last states, (tokens, size)."""

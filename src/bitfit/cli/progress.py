@@ -32,6 +32,7 @@ class Shown(Watcher):
         self.task: TaskID | None = None
         self.steps, self.rows, self.loss, self.metric = 0, 1, math.nan, ""
         self.began = self.last_line = 0.0
+        self.before = (0, 0)  # steps and tokens of the process that was killed
 
     def __enter__(self) -> Self:
         return self
@@ -48,15 +49,19 @@ class Shown(Watcher):
             self.task = self.bar.add_task("training", total=steps, loss=math.nan, metric="", rate=0.0)
             self.bar.start()
 
+    def resumed(self, step: int, tokens: int) -> None:
+        self.before = (step, tokens)
+        self.console.print(f"going on from step {step:,} of {self.steps:,}")
+
     def stepped(self, step: int, loss: float, tokens: int) -> None:
         self.loss = loss if math.isnan(self.loss) else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
         now = time.monotonic()
-        rate = tokens / max(now - self.began, 1e-9)
+        rate = (tokens - self.before[1]) / max(now - self.began, 1e-9)
         if self.task is not None:
             self.bar.update(self.task, completed=step, loss=self.loss, metric=self.metric, rate=rate)
         elif now - self.last_line > LINE_EVERY_S:
             self.last_line = now
-            left = (now - self.began) * (self.steps - step) / max(step, 1)
+            left = (now - self.began) * (self.steps - step) / max(step - self.before[0], 1)
             self.console.print(
                 f"step {step:,} of {self.steps:,}  loss {self.loss:.4f}  {rate:,.0f} tokens/s  {left:,.0f} s left"
             )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.claim import Claim, check_writable, ended_by_sigterm
 from bitfit.cli.data_options import data_options
-from bitfit.cli.output import json_option, log, result, table
+from bitfit.cli.main import INTERRUPTED
+from bitfit.cli.output import json_option, result, table
 from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
@@ -34,28 +36,53 @@ if TYPE_CHECKING:
 @click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
+@click.option("--resume", is_flag=True, help="Go on where a killed run stopped. So does the same command without it.")
+@click.option("--overwrite", is_flag=True, help="Replace what another run left at --out, or train a finished one anew.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="In the folder OUT.checkpoint while the run lasts; at most 1 % of the time goes there. 0: none.",
+)
 @data_options
 @json_option
-def command(task: str, model: str, method: str, head: Any, out: Path | None, as_json: bool, **given: Any) -> None:
-    """Train TASK (a known name, a file or a folder) and keep what changed in one small file."""
+def command(task: str, model: str, method: str, head: Any, out: Path | None, as_json: bool, **given: Any) -> int:
+    """Train TASK (a known name, a file or a folder) and keep what changed in one small file.
+
+    Several learning rates or seeds make a grid, trained together; the best run is kept. A run that was killed, at any
+    moment, goes on when the same command is given again, and ends with the same file. Ctrl-C and SIGTERM end a run
+    early with what was best so far. The same command on a finished file trains nothing and shows its scores.
+    """
     configs = _configs(given)
     from bitfit.backbone.load import load
     from bitfit.cli.progress import Shown
-    from bitfit.training.train import Method, train_rows
+    from bitfit.training.checkpoint import Checkpoints
+    from bitfit.training.train import Method, asked_for, check_fit, task_data, train_rows
 
     path = out or Path(f"{Path(task).stem}-{_plain(method)}.safetensors")
-    _check_writable(path)
-    backbone = load(model)
-    with Shown() as shown:
-        runs = train_rows(backbone, task, Method(method, head), configs, options=given["options"], watcher=shown)
+    check_writable(path)
+    backbone, how = load(model), Method(method, head)
+    check_fit(backbone, how)
+    data = task_data(backbone, task, given["options"])
+    checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
+    claim = Claim(path, checkpoints, asked_for(backbone, data, how, configs))
+    finished = claim.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
+    if finished is not None:
+        document = {"delta": str(path), "finished_before": True, **finished.to_json()}
+        result(as_json, document, lambda console: _show(console, [finished], 0, path))
+        return 0
+    with Shown() as shown, ended_by_sigterm():
+        runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
     best = _best(runs)
-    runs[best].delta.save(path)
-    if runs[best].stopped:
-        log().print(f"Stopped early: {path} holds what was best so far.")
+    stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
+    claim.fulfil(runs[best], stopped)
     document = {"delta": str(path), **runs[best].to_json()}
     if len(runs) > 1:
         document["grid"] = [run.to_json() for run in runs]
     result(as_json, document, lambda console: _show(console, runs, best, path))
+    return INTERRUPTED if stopped else 0
 
 
 def _configs(given: dict[str, Any]) -> "list[TrainConfig]":
@@ -74,17 +101,6 @@ def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
         return [kind(part) for part in text.split(",")] if text else []
     except ValueError:
         raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
-
-
-def _check_writable(path: Path) -> None:
-    """Find out before training, not after it."""
-    import os
-
-    folder = path.parent if str(path.parent) else Path()
-    if not folder.is_dir():
-        raise RequestError(f"--out is in a folder that does not exist: '{folder}'. Make it first.")
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise RequestError(f"Nothing can be written to '{path}'. Choose another --out.")
 
 
 def _plain(method: str) -> str:
@@ -113,7 +129,8 @@ def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
     size = path.stat().st_size
     console.print(f"{run.delta.method} trained {run.trainable:,} of {run.parameters:,} parameters ({share:.2f} %)")
     for split, scores in run.scores.items():
-        console.print(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        of = f" ({run.measured_on[split]})" if split in run.measured_on else ""
+        console.print(f"{split}{of}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     console.print(f"{path}: {size / 1000:,.0f} KB  ({run.seconds:,.0f} s, {run.tokens_per_second:,.0f} tokens/s)")
 
 

@@ -5,7 +5,6 @@ are kept. How often depends on what they cost. Knows nothing of models, data or 
 """
 
 import json
-import os
 import shutil
 import time
 import zlib
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfit.errors import RequestError, TrainingError
-from bitfit.files import clear_parts, write_whole
+from bitfit.files import clear_parts, held, write_whole
 
 FORMAT = 1  # raise when a state changes its meaning: older checkpoints are then refused
 KEPT = 2
@@ -59,12 +58,13 @@ class Checkpoints:
         """Has a run left something to go on from?"""
         return any(self.folder.glob("**/step-*.safetensors"))
 
-    def maybe_get_surroundings(self) -> dict[str, Any] | None:
-        """What the newest readable checkpoint says of the machine and the packages that it was made with."""
+    def maybe_get_about(self) -> dict[str, Any] | None:
+        """What the newest readable checkpoint says of its run: what it was asked, and its surroundings."""
         for path in sorted(self.folder.glob("**/step-*.safetensors"), reverse=True):
             try:
                 with path.open("rb") as file:
-                    return dict(_document(_header(file.read(HEADER_ROOM))[0])["surroundings"])
+                    found = _document(_header(file.read(HEADER_ROOM))[0])
+                    return {name: found[name] for name in ("asked", "surroundings")}
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
@@ -242,20 +242,13 @@ def _locked(folder: Path) -> IO[bytes]:
     """Make the folder and hold it: two processes must not train the same run. The system lets go after a kill."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("ab")
+        return held(folder / "lock")
+    except BlockingIOError:
+        raise TrainingError(
+            f"Another process is training this run: it holds {folder}. Wait for it, or choose another --out."
+        ) from None
     except OSError as error:
         raise TrainingError(
             f"Checkpoints cannot be kept in {folder}: {error.strerror or error}. Choose another --out, or train "
             "without them: --checkpoint-every 0."
         ) from error
-    if os.name == "posix":
-        import fcntl
-
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise TrainingError(
-                f"Another process is training this run: it holds {folder}. Wait for it, or choose another --out."
-            ) from None
-    return lock

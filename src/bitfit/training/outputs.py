@@ -32,12 +32,13 @@ def batch_of(examples: Examples, which: NDArray[np.int64], counts: tuple[int, ..
     ids = np.concatenate([examples.ids[a:b] for a, b in zip(starts, ends, strict=True)])
     types = np.concatenate([examples.types[a:b] for a, b in zip(starts, ends, strict=True)])
     layout = Layout(tuple((ends - starts).tolist()), counts)
-    pixels = examples.source.get("pixels")
+    pixels, states = examples.source.get("pixels"), examples.source.get("states")
     return Batch(
         torch.from_numpy(ids.astype(np.int64)),
         torch.from_numpy(types.astype(np.int64)),
         layout,
         None if pixels is None else torch.from_numpy(np.asarray(pixels[which])),
+        None if states is None else states.of(examples, which),
     )
 
 
@@ -61,7 +62,7 @@ def outputs(
     sums, counts, known = torch.zeros(rows), torch.zeros(rows), _labels_known(model, examples)
     was_training = model.training
     model.eval()
-    for which in _by_length(examples, budget // (rows * model.places)):
+    for which in by_length(examples, budget // (rows * model.places)):
         batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows)
         with torch.no_grad():
             answers = model.answers(batch, values).float()
@@ -114,11 +115,10 @@ def _place(model: RowModel, found: NDArray[Any], examples: Examples, which: NDAr
         done += stop - start
 
 
-def _by_length(examples: Examples, budget: int) -> Iterator[NDArray[np.int64]]:
-    """All examples in pieces of about `budget` tokens, those of like length together."""
+def by_length(examples: Examples, budget: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
+    """All examples in pieces of about `budget` tokens, the longest first; `start` of them are left out."""
     order = np.argsort(examples.lengths, kind="stable")[::-1]
     ends = np.cumsum(examples.lengths[order])
-    start = 0
     while start < len(order):
         used = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, used + budget, side="right")))

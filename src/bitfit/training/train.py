@@ -1,5 +1,6 @@
 """Trains a task by name, file or data: puts backbone, method, data and settings together, and makes runs of it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,7 @@ from bitfit.training.engine import Job, Progress, Training
 from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.outputs import outputs
+from bitfit.training.prefix import with_states
 from bitfit.training.request import key, request, surroundings
 from bitfit.training.resolve import pruned, resolve
 from bitfit.training.run import Run, versions
@@ -171,6 +173,7 @@ class Setting:
     parameters: int
     held: Held
     compute: torch.dtype
+    ahead: float = 0.0  # seconds that went into the encoder's states, where only the head trains
 
     @classmethod
     def of(cls, backbone: Backbone, data: TaskData, method: Method, config: TrainConfig, held: Held) -> "Setting":
@@ -198,8 +201,18 @@ class Setting:
         start = torch.stack([self._start(config.seed) for config in configs])
         if isinstance(self.rows, GatedRows):
             return [self._train_gates(start, configs[0], watcher)]
-        training = self._loop(start, configs, watcher)
-        return [self._run(training, i) for i in range(len(configs))]
+        ready = self._read_ahead(watcher)
+        training = ready._loop(start, configs, watcher)
+        return [ready._run(training, i) for i in range(len(configs))]
+
+    def _read_ahead(self, watcher: Watcher) -> "Setting":
+        """Where only the head trains, the encoder reads every example once, before training and without dropout."""
+        if not self.model.head_alone(slot.name for slot in self.rows.slots):
+            return self
+        began = time.perf_counter()
+        about = {"model": self.backbone.fingerprint, "head": self.data.task.head.pool, **surroundings(self.compute)}
+        data = with_states(self.data, self.model, about, watcher.said)
+        return replace(self, data=data, ahead=time.perf_counter() - began)
 
     def _start(self, seed: int) -> Tensor:
         """A row before training: the backbone's values, and a head and new parameters drawn from the seed."""
@@ -245,8 +258,8 @@ class Setting:
             best_epoch=state.best_epoch,
             trainable=self.selection.size,
             parameters=self.parameters,
-            seconds=training.seconds,
-            tokens_per_second=training.tokens / max(training.seconds, 1e-9),
+            seconds=training.seconds + self.ahead,
+            tokens_per_second=training.tokens / max(training.seconds + self.ahead, 1e-9),
             stopped=stopped,
             measured_on={split: self.data.measured_on[split] for split in scores if split in self.data.measured_on},
         )

@@ -1,0 +1,187 @@
+"""What a frozen encoder makes of each example, computed once: where only the head trains, every epoch starts there.
+
+Dropout inside the encoder is off for it (its answers could not be kept otherwise); the head's own stays on. The
+values lie in memory-mapped files in the cache folder, which together have a limit. Knows nothing of methods.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitfit.backbone.packed import RowModel
+from bitfit.data.cache import user_cache
+from bitfit.data.examples import Examples, TaskData
+from bitfit.files import held, write_whole
+from bitfit.training.memory import Budget
+from bitfit.training.outputs import TOKENS_A_PASS, batch_of, by_length
+from bitfit.training.request import digest
+
+FORMAT = 1  # raise when the values change their meaning: older entries are then not found
+DISK_LIMIT = 4 << 30  # bytes of all entries together
+MEMORY_LIMIT = 1 << 30  # bytes of one split, where the disk takes none
+NOTED_EVERY_S = 5.0  # how much work a kill may cost
+VALUES, DONE, LOCK = "values", "done.json", "lock"  # an entry's files
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What a head reads of each example: (examples, size), or (tokens, size) where it answers for each token."""
+
+    values: NDArray[Any]  # bf16 as its bits, in int16
+    per_token: bool
+
+    def of(self, examples: Examples, which: NDArray[np.int64]) -> Tensor:
+        """Those of some examples, end to end."""
+        found = self.values[_places(examples, which) if self.per_token else which]
+        tensor = torch.from_numpy(np.ascontiguousarray(found))
+        return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
+
+
+def with_states(data: TaskData, model: RowModel, about: Mapping[str, Any], say: Callable[[str], None]) -> TaskData:
+    """The same data, with the encoder's states of every split; unchanged where they need too much room.
+
+    `about` is all that the states depend on beside the examples.
+    """
+    per_token = model.head.kind in ("tags", "span")
+    entries = {
+        name: int(examples.offsets[-1]) if per_token else len(examples) for name, examples in data.splits.items()
+    }
+    size = _sample(model, next(iter(data.splits.values())))
+    need = sum(entries.values()) * size.shape[1] * size.element_size()
+    if need > DISK_LIMIT:
+        say(
+            f"The encoder's states of all examples would need {need / 2**30:.1f} GiB, of at most "
+            f"{DISK_LIMIT / 2**30:.0f}: each epoch computes them anew, with dropout"
+        )
+        return data
+    splits = {}
+    for name, examples in data.splits.items():
+        key = hashlib.sha256(json.dumps([FORMAT, about, digest(examples)], sort_keys=True).encode()).hexdigest()
+        room = Room(user_cache() / "prefix" / key[:32], (entries[name], size.shape[1]), size.dtype, say)
+        states = States(_filled(room, model, examples, per_token, name, say), per_token)
+        splits[name] = replace(examples, source={**examples.source, "states": states})
+    return replace(data, splits=splits)
+
+
+class Room:
+    """An array in a file of the cache, or in memory where the disk takes none, and how far it is filled."""
+
+    def __init__(self, entry: Path, shape: tuple[int, int], dtype: torch.dtype, say: Callable[[str], None]) -> None:
+        self.entry, self.shape = entry, shape
+        self.kind = np.dtype(np.int16 if dtype == torch.bfloat16 else np.float32)
+        self.noted = time.monotonic()
+        self.done = 0
+        self.lock = None
+        try:
+            entry.mkdir(parents=True, exist_ok=True)
+            self.lock = held(entry / LOCK)
+            self.values = self._mapped()
+        except OSError as error:
+            self.close()
+            if self.bytes > MEMORY_LIMIT:
+                raise
+            say(f"{entry.parent} takes no states ({error.strerror or 'in use'}): kept in memory")
+            self.values = np.empty(shape, self.kind)
+
+    @property
+    def bytes(self) -> int:
+        """What the whole array needs."""
+        return self.shape[0] * self.shape[1] * self.kind.itemsize
+
+    def note(self, done: int, now: bool = False) -> None:
+        """So many examples are in. Written down every few seconds: a killed process goes on there."""
+        self.done = done
+        if self.lock is None or (not now and time.monotonic() - self.noted < NOTED_EVERY_S):
+            return
+        if isinstance(self.values, np.memmap):
+            self.values.flush()
+        write_whole(self.entry / DONE, [json.dumps({"done": done}).encode()])
+        self.noted = time.monotonic()
+
+    def close(self) -> None:
+        """Others may use the file; the array stays usable."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
+    def _mapped(self) -> NDArray[Any]:
+        """The file's array. Its room is taken at once: a full disk must not show while it is written into."""
+        file = self.entry / VALUES
+        if not file.exists() or file.stat().st_size != self.bytes:
+            _make_room(self.entry, self.bytes)
+            (self.entry / DONE).unlink(missing_ok=True)
+            with file.open("wb") as new:
+                if hasattr(os, "posix_fallocate") and self.bytes:
+                    os.posix_fallocate(new.fileno(), 0, self.bytes)
+                new.truncate(self.bytes)
+        try:
+            self.done = int(json.loads((self.entry / DONE).read_text())["done"])
+        except (OSError, ValueError, KeyError, TypeError):
+            self.done = 0
+        os.utime(self.entry)  # used just now
+        return np.memmap(file, self.kind, "r+", shape=self.shape)
+
+
+def _filled(
+    room: Room, model: RowModel, examples: Examples, per_token: bool, name: str, say: Callable[[str], None]
+) -> NDArray[Any]:
+    """The states of a split: those that are there, and the rest computed now."""
+    budget = Budget(TOKENS_A_PASS, int(examples.lengths.max(initial=1)), say)
+    if room.done < len(examples):
+        say(f"{name}: reading {len(examples) - room.done:,} examples once, for all epochs")
+    model.eval()
+    try:
+        while room.done < len(examples):
+            which, states = budget.fit(lambda tokens: _next(model, examples, room.done, tokens))
+            bits = states.view(torch.int16) if states.dtype == torch.bfloat16 else states
+            room.values[_places(examples, which) if per_token else which] = bits.numpy()
+            room.note(room.done + len(which), now=room.done + len(which) == len(examples))
+    finally:
+        room.close()
+    return room.values
+
+
+def _next(model: RowModel, examples: Examples, done: int, tokens: int) -> tuple[NDArray[np.int64], Tensor]:
+    """The next examples in order of length, and their states."""
+    which = next(by_length(examples, tokens // model.places, done))
+    with torch.no_grad():
+        return which, model.read(batch_of(examples, which, (len(which),)))
+
+
+def _sample(model: RowModel, examples: Examples) -> Tensor:
+    """The states of one example, for their size and type."""
+    model.eval()
+    with torch.no_grad():
+        return model.read(batch_of(examples, np.zeros(1, np.int64), (1,)))
+
+
+def _places(examples: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the tokens of these examples stand in their split."""
+    return np.concatenate([np.arange(examples.offsets[i], examples.offsets[i + 1]) for i in which])
+
+
+def _make_room(entry: Path, need: int) -> None:
+    """Forget the entries that were not used for longest, until `need` bytes more are within the limit."""
+    others = sorted((path for path in entry.parent.iterdir() if path != entry), key=lambda path: path.stat().st_mtime)
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in others}
+    total = sum(sizes.values())
+    for path in others:
+        if total + need <= DISK_LIMIT:
+            return
+        try:
+            held(path / LOCK).close()
+        except OSError:
+            continue  # somebody is filling it
+        shutil.rmtree(path, ignore_errors=True)
+        total -= sizes[path]

@@ -1,0 +1,174 @@
+"""`bitfit train` as a user meets it: a file, a finished file, another run's file, an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bitfit
+from bitfit.cli.main import run
+from tests.models import tiny_backbone
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    backbone = tiny_backbone("bert")
+    assert backbone.tokenizer is not None
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    draw = np.random.default_rng(0)
+    for name, size in (("train", ROWS), ("validation", 12), ("test", 12)):
+        words = draw.integers(4, 64, (size, 5))
+        lines = [f"{' '.join(f'w{word}' for word in row)},{'high' if row[0] > 32 else 'low'}" for row in words]
+        (folder / f"{name}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    return str(folder)
+
+
+@pytest.fixture
+def command(model: str, data: str, tmp_path: Path) -> list[str]:
+    out = str(tmp_path / "out.safetensors")
+    return ["train", data, "--model", model, "--epochs", "2", "--batch-size", "8", "--out", out, "--json"]
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err
+
+
+def test_it_writes_the_file_and_leaves_nothing_else(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command) == 0
+    document, _ = told(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
+    assert set(document["scores"]) == {"train", "validation", "test"}
+    assert document["delta"].endswith("out.safetensors")
+    assert len(document["history"]) == 2
+
+
+def test_the_same_command_on_a_finished_file_trains_nothing_and_says_so(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(command)
+    first, _ = told(capsys)
+    before = (tmp_path / "out.safetensors").stat()
+    for extra in ([], ["--resume"]):
+        assert run([*command, *extra]) == 0
+        again, log = told(capsys)
+        assert "finished" in log
+        assert "--overwrite" in log
+        assert again["finished_before"] is True
+        assert {name: again[name] for name in ("scores", "trainable", "parameters", "settings", "method")} == {
+            name: first[name] for name in ("scores", "trainable", "parameters", "settings", "method")
+        }
+    assert (tmp_path / "out.safetensors").stat().st_mtime_ns == before.st_mtime_ns
+    assert run([*command, "--overwrite"]) == 0
+    anew, _ = told(capsys)
+    assert "finished_before" not in anew
+    assert (tmp_path / "out.safetensors").stat().st_mtime_ns > before.st_mtime_ns
+
+
+def test_another_runs_file_is_not_overwritten_unasked(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(command)
+    before = (tmp_path / "out.safetensors").read_bytes()
+    capsys.readouterr()
+    assert run([*command, "--learning-rate", "4e-4"]) == 2
+    message = capsys.readouterr().err
+    assert "learning_rate: 0.001 there, 0.0004 here" in message
+    assert "--overwrite" in message
+    assert (tmp_path / "out.safetensors").read_bytes() == before
+    assert run([*command, "--learning-rate", "4e-4", "--overwrite"]) == 0
+    assert (tmp_path / "out.safetensors").read_bytes() != before
+
+
+def test_a_file_that_is_no_delta_is_not_overwritten_unasked(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.safetensors").write_text("my thesis")
+    assert run(command) == 2
+    assert "no delta" in capsys.readouterr().err
+    assert (tmp_path / "out.safetensors").read_text() == "my thesis"
+
+
+def test_resume_without_a_checkpoint_says_so_and_begins(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--resume"]) == 0
+    assert "no checkpoint" in told(capsys)[1]
+
+
+def test_a_grid_keeps_the_best(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--learning-rate", "1e-5,1e-2", "--seed", "0,1"]) == 0
+    document, _ = told(capsys)
+    assert len(document["grid"]) == 4
+    best = max(one["scores"]["validation"]["accuracy"] for one in document["grid"])
+    assert document["scores"]["validation"]["accuracy"] == best
+    assert bitfit.Delta.load(tmp_path / "out.safetensors").settings["seed"] == document["settings"]["seed"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_run_saves_the_best_so_far_and_goes_on_later(
+    command: list[str], tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = [*command, "--epochs", "60", "--checkpoint-every", "0.1"]
+    script = "import sys; from bitfit.cli.main import main; main(sys.argv[1:])"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, *longer], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    checkpoints = tmp_path / "out.safetensors.checkpoint"
+    limit = time.monotonic() + 120
+    while not any(checkpoints.glob("step-*")) and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.kill(child.pid, number)
+    out, log = child.communicate(timeout=60)
+    assert child.returncode == 130, log
+    assert json.loads(out)["stopped"] is True
+    assert "what was best so far" in log
+    assert bitfit.Delta.load(tmp_path / "out.safetensors").settings["stopped"] is True
+    assert any(checkpoints.glob("step-*"))
+    # The same command goes on; the whole run alone comes to the same file.
+    other = str(tmp_path / "whole.safetensors")
+    assert run(longer) == 0
+    assert "going on from step" in told(capsys)[1]
+    assert run([*longer, "--out", other]) == 0
+    assert (tmp_path / "out.safetensors").read_bytes() == Path(other).read_bytes()
+    assert not checkpoints.exists()
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bitfit.delta import storage
+    from bitfit.training import checkpoint
+
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage.files, "write_whole", full)
+        assert run(command) == 6
+    message = capsys.readouterr().err
+    assert "No space left" in message
+    assert "the same command again" in message
+    assert run(command) == 0
+    document, log = told(capsys)
+    assert "going on from step 10 of 10" in log
+    assert len(document["history"]) == 2
