@@ -8,10 +8,13 @@ import torch
 
 import bitfit
 from bitfit.backbone.fingerprint import fingerprint
+from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
+from bitfit.backbone.packed import RowModel
 from bitfit.data.examples import TaskData
 from bitfit.errors import RequestError
-from bitfit.training.evaluate import Predictor
+from bitfit.training.outputs import outputs
+from bitfit.training.predict import Predictor
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
@@ -164,3 +167,17 @@ class Unread:
 def test_what_cannot_be_is_refused_before_data_is_read(method: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         bitfit.train(tiny_backbone("bert"), Unread(), method)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model_type", ["bert", "albert", "t5", "modernbert"])
+def test_what_one_pass_was_handed_does_not_stay_for_the_next(model_type: str) -> None:
+    backbone, test = tiny_backbone(model_type), texts().splits["test"]
+    model = RowModel(backbone.task_model(Head("class", 2)), Head("class", 2), torch.float32)
+    before = outputs(model, {}, test)[0].values
+    full = bitfit.select(backbone.task_model(Head("class", 2)), "full")
+    outputs(model, {name: value + 1 for name, value in whole(full).items()}, test)
+    np.testing.assert_array_equal(outputs(model, {}, test)[0].values, before)
+
+
+def whole(selection: bitfit.Selection) -> dict[str, torch.Tensor]:
+    return {slot.name: selection.model.get_parameter(slot.name).detach() for slot in selection.slots}

@@ -48,6 +48,8 @@ def packs(config: PretrainedConfig) -> bool:
 class RowModel(nn.Module):
     """A task model made fast, which it takes apart for good; `packed` says how it runs."""
 
+    outlet: "Outlet | None"
+
     def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype) -> None:
         super().__init__()
         self.flow, self.head, self.packed = Flow(), head, packs(model.config)
@@ -58,7 +60,9 @@ class RowModel(nn.Module):
         model.config.use_cache = False
         quicken(encoder, self.flow, compute)
         self.encoder: nn.Module | None = encoder if self.packed else None
-        self.outlet: Outlet | None = _take_out(model) if self.packed else None
+        # No child of its own beside the model's: functional_call, which puts tensors in by name and takes them out
+        # again, would leave them in a module that stands under two names.
+        object.__setattr__(self, "outlet", _take_out(model) if self.packed else None)
         quicken(model, self.flow, torch.float32)
         self.model = model
         self.requires_grad_(False)  # what trains is handed in at each pass
