@@ -1,4 +1,4 @@
-"""`houlsby`: bottleneck adapters after attention and after the MLP (Houlsby et al. 2019); knows nothing of training.
+"""`houlsby`: bottleneck adapters after attention and after the MLP (Houlsby and others, 2019); cannot train.
 
 An adapter is down, GELU, up, and the identity around them. It stands right behind the projection that ends its
 sub-layer, before the residual and the norm. Weights start near zero, so the first answers are nearly the backbone's.
