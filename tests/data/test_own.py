@@ -272,6 +272,50 @@ def test_answers_in_a_context(tmp_path: Path) -> None:
     assert "row 13, column 'answers': the answer 'Bob' does not stand in the context at character 0" in message
 
 
+def test_the_place_of_an_answer_that_is_no_number(tmp_path: Path) -> None:
+    places = ["4", "\u00b2", "four", "9" * 30, "-4", ""]
+    rows = [("q", "abc def", "def", place) for place in places]
+    message = refusal(write_csv(tmp_path / "mine.csv", rows, "question,context,answer,answer_start"))
+    assert "5 problems" in message
+    assert all(f"row {row}, column 'answer'" in message for row in range(2, 7))
+
+
+def test_an_answer_without_its_context_is_told_of_once(tmp_path: Path) -> None:
+    rows = [{"question": "q", "context": "", "answer": "a"}, {"question": "q", "context": "b", "answer": "a"}]
+    message = refusal(write_jsonl(tmp_path / "mine.jsonl", rows))
+    assert "2 problems" in message
+    assert "row 1, column 'context': the text is empty" in message
+    assert "row 2, column 'answer': the answer 'a' does not stand in the context" in message
+
+
+def test_words_and_tags_parted_at_spaces(tmp_path: Path) -> None:
+    rows = [("a b", "X Y"), ("c d", "Y X")] * 5
+    path = write_csv(tmp_path / "mine.csv", rows, "words,kinds")
+    table = load_task(str(path), options=DataOptions(tokens="words", tags="kinds"))
+    assert (table.task.kind, table.task.labels) == ("tags", ("X", "Y"))
+    assert sorted(table.splits["validation"]["words"].to_pylist() + table.splits["train"]["words"].to_pylist()) == (
+        [["a", "b"]] * 5 + [["c", "d"]] * 5
+    )
+    assert "kind of task: tags, one for each word" in table.notes
+    path = write_csv(tmp_path / "mine.csv", [*rows, ("a b", "X")], "words,kinds")
+    assert "row 11, column 'kinds': 2 words but 1 tags" in refusal(path, tokens="words", tags="kinds")
+
+
+def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "mine.csv", ROWS)
+    assert "--text and --label both name the column 'text'" in refusal(path, text="text", label="text")
+    assert "--text and --text-pair both name" in refusal(path, text="text", text_pair="text")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_json_list_is_told_of_once(tmp_path: Path, indent: int | None) -> None:
+    rows = [{"text": f"t{index}", "label": index % 2} for index in range(20)]
+    (tmp_path / "mine.json").write_text(json.dumps(rows, indent=indent))
+    message = refusal(tmp_path / "mine.json")
+    assert "is one JSON list. Save it as JSON lines" in message
+    assert "row 2" not in message
+
+
 def test_a_smaller_train_part_is_part_of_a_larger(tmp_path: Path) -> None:
     path = str(write_csv(tmp_path / "mine.csv", ROWS))
     parts = {size: load_task(path, options=DataOptions(train_size=size)) for size in (5, 10)}

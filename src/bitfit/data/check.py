@@ -15,6 +15,7 @@ from bitfit.data.part import Part, shown
 
 MOST_CHARACTERS = 1_000_000
 _LISTED_LABELS = 8
+_LONGEST_START = 9  # digits of an answer's place
 
 
 def checked(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> pa.Table:
@@ -149,21 +150,31 @@ def _tags_problem(words: list[str], names: Any, known: Mapping[str, int]) -> str
 def _spans(part: Part, columns: Columns, arrays: dict[str, list[Any]], problems: list[str]) -> pa.Table:
     answers = []
     for index, (value, context) in enumerate(zip(part.columns[columns.label], arrays[columns.texts[1]], strict=True)):
-        found = _answers(value, context, part.columns.get("answer_start", {}), index)
+        if not context:
+            found: dict[str, list[Any]] | str = _NO_ANSWER  # the context is told of already
+        else:
+            found = _answers(value, context, part.columns.get("answer_start", ()), index)
         if isinstance(found, str):
             problems.append(f"{part.where(index, columns.label)}: {found}")
-        answers.append({"text": [], "answer_start": []} if isinstance(found, str) else found)
+        answers.append(_NO_ANSWER if isinstance(found, str) else found)
     kind = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
     ids = part.columns.get("id") or [part.where(index) for index in range(len(part))]
     names = {**arrays, columns.label: pa.array(answers, kind), "id": pa.array([str(one) for one in ids])}
     return pa.table(names)
 
 
-def _answers(value: Any, context: str, starts: Any, index: int) -> dict[str, list[Any]] | str:
+_NO_ANSWER: dict[str, list[Any]] = {"text": [], "answer_start": []}
+
+
+def _answers(value: Any, context: str, starts: Sequence[Any], index: int) -> dict[str, list[Any]] | str:
     """Answers with their places, or what is wrong; a bare text is looked for in the context."""
     if isinstance(value, str):
         start = starts[index] if starts else context.find(value)
-        value = {"text": [value], "answer_start": [int(start) if str(start).isdigit() else -1]}
+        if not starts and start < 0:
+            return f"the answer {shown(value)} does not stand in the context"
+        if isinstance(start, str) and start.isascii() and start.isdigit() and len(start) <= _LONGEST_START:
+            start = int(start)
+        value = {"text": [value], "answer_start": [start]}
     texts, places = (value.get(name) if isinstance(value, dict) else None for name in ("text", "answer_start"))
     if not isinstance(texts, list) or not isinstance(places, list) or len(texts) != len(places) or not texts:
         return f"expected an answer, or text and answer_start as lists of one length, found {shown(value)}"

@@ -107,6 +107,12 @@ def _check_named(columns: Mapping[str, Sequence[Any]], options: DataOptions, pla
               if name is not None and name not in columns]  # fmt: skip
     if absent:
         raise DataError(f"{place} lacks columns that were asked for.", absent)
+    roles: dict[str, str] = {}
+    for flag, name in named.items():
+        if name is not None and name in roles:
+            raise DataError(f"{roles[name]} and {flag} both name the column '{name}' of {place}: name two columns.")
+        if name is not None:
+            roles[name] = flag
 
 
 def _is_tagging(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool:
@@ -126,8 +132,10 @@ def _tagging(names: Sequence[str], options: DataOptions, place: str) -> Columns:
             f"{place} has no column of {'words' if tokens is None else 'tags'}: name it with "
             f"{'--tokens' if tokens is None else '--tags'}. Columns: {', '.join(names)}."
         )
-    guessed = () if options.tokens and options.tags else (f"columns: tokens '{tokens}', tags '{tags}'",)
-    return Columns("tags", (tokens,), tags, guessed)
+    guessed = [] if options.kind else ["kind of task: tags, one for each word"]
+    if not (options.tokens and options.tags):
+        guessed.insert(0, f"columns: tokens '{tokens}', tags '{tags}'")
+    return Columns("tags", (tokens,), tags, tuple(guessed))
 
 
 def _is_span(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool:
@@ -146,7 +154,10 @@ def _span(names: Sequence[str], options: DataOptions, place: str) -> Columns:
             f"{place} lacks the columns {', '.join(absent)} of a span task. Name them with --text (question), "
             f"--text-pair (context), --label (answers). Columns: {', '.join(names)}."
         )
-    return Columns("span", (question, context), label, ("kind of task: span, answers marked in a context",))
+    guessed = [] if options.kind else ["kind of task: span, answers marked in a context"]
+    if not (options.text and options.text_pair and options.label):
+        guessed.insert(0, f"columns: question '{question}', context '{context}', answers '{label}'")
+    return Columns("span", (question, context), label, tuple(guessed))
 
 
 def _texts(names: Sequence[str], options: DataOptions, place: str) -> tuple[str, ...]:

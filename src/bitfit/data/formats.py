@@ -119,10 +119,19 @@ def _read_jsonl(path: Path, rows: int) -> Iterator[Part]:
         numbered = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         first = True
         while chunk := list(islice(numbered, rows)):
+            if first:
+                _refuse_array(path, chunk[0][1])
             yield _json_part(path, chunk)
             first = False
         if first:
             yield Part(str(path), {})
+
+
+def _refuse_array(path: Path, line: str) -> None:
+    """A file that is one list is told of once, and not for each of its lines."""
+    opening = line.strip()
+    if opening == "[" or opening.startswith("[{"):
+        raise DataError(f"{path} is one JSON list. Save it as JSON lines: one object on each line, no brackets around.")
 
 
 def _json_part(path: Path, lines: list[tuple[int, str]]) -> Part:

@@ -46,7 +46,7 @@ def rows_of(path: Path, task: Task) -> TaskTable:
     part = read_file(path)
     columns = Columns(task.kind, task.texts, task.label)
     problems = list(part.problems)
-    rows = checked(_with_names(part, columns), columns, task.labels, problems)
+    rows = checked(_readable(part, columns), columns, task.labels, problems)
     if problems:
         raise refused(str(path), problems)
     if not rows.num_rows:
@@ -83,7 +83,7 @@ class _Building:
             raise refused(self.place, problems) if problems else DataError(f"{self.place} has no rows to train on.")
         try:
             columns = choose(_merged(self.parts["train"]), self.options, self.parts["train"][0].place)
-            parts = {split: [_with_names(part, columns) for part in parts] for split, parts in self.parts.items()}
+            parts = {split: [_readable(part, columns) for part in parts] for split, parts in self.parts.items()}
             labels = _labels(parts, columns, self.options.kind is None)
         except DataError as error:  # told together with the rows that could not be read
             raise refused(self.place, [*problems, str(error)]) if problems else error from None
@@ -136,6 +136,20 @@ def _merged(parts: Sequence[Part]) -> dict[str, list[Any]]:
     """Every value of each column, to choose by."""
     names = dict.fromkeys(name for part in parts for name in part.columns)
     return {name: [value for part in parts for value in part.columns.get(name, ())] for name in names}
+
+
+def _readable(part: Part, columns: Columns) -> Part:
+    """The part with labels by their names, and for tags with lists where it has texts of words (as CSV must)."""
+    named = _with_names(part, columns)
+    if columns.kind != "tags":
+        return named
+    lists = {name: [_words(one) for one in named.columns.get(name, ())] for name in (*columns.texts, columns.label)}
+    return replace(named, columns={name: lists.get(name, values) for name, values in named.columns.items()})
+
+
+def _words(value: Any) -> Any:
+    """Words or tags, parted at spaces where they are one text."""
+    return value.split() if isinstance(value, str) else value
 
 
 def _with_names(part: Part, columns: Columns) -> Part:
