@@ -54,6 +54,20 @@ def test_a_partial_copy_runs_and_says_so(tmp_path: Path, inside: str) -> None:
     assert table.splits["validation"]["label"].to_pylist() == [2] * 7
 
 
+def test_what_a_copy_lacks_is_said(tmp_path: Path) -> None:
+    place = glue(tmp_path)
+    (place / "glue" / "mnli" / "validation_mismatched-00000-of-00001.parquet").unlink()
+    table = load_task("mnli", options=DataOptions(data_dir=place))
+    assert list(table.splits) == ["train", "validation"]
+    assert "mnli: not in this copy: validation_mismatched, test_mismatched" in table.notes
+
+
+def test_a_smaller_part_of_a_partial_copy_is_measured_on_the_release(tmp_path: Path) -> None:
+    table = load_task("mnli", options=DataOptions(data_dir=glue(tmp_path), train_size=5))
+    assert table.measured_on["train"] == "5 of 392,702"
+    assert "train: 5 of 20 rows, drawn by seed 0" in table.notes
+
+
 def test_what_a_score_is_of_goes_with_the_examples(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     data = tokenize(load_task("mnli", options=DataOptions(data_dir=glue(tmp_path))), tokenizer, cache=None)
     assert data.measured_on["validation"] == "7 of 9,815"

@@ -68,6 +68,9 @@ def _known(known: Known, options: DataOptions) -> TaskTable:
         notes.append(_held_out(labelled, task))
         labelled = {split: labelled[split] for split in known.split_names if split in labelled}
     measured = _measured(labelled, known.official if copy.place != EMBEDDED else {}, notes)
+    absent = [split for split in known.official if split not in copy.splits and split not in labelled]
+    if absent and copy.place != EMBEDDED:
+        notes.append(f"{task.name}: not in this copy: {', '.join(absent)}")
     return TaskTable(task, labelled, tuple(notes), unlabelled, measured)
 
 
@@ -157,10 +160,11 @@ def _finished(table: TaskTable, options: DataOptions) -> TaskTable:
     if options.train_size is None or options.train_size >= train.num_rows:
         return table
     smaller = {**table.splits, "train": sample(train, options.train_size, options.seed)}
-    text = f"{options.train_size:,} of {train.num_rows:,}"
+    drawn = f"train: {options.train_size:,} of {train.num_rows:,} rows, drawn by seed {options.seed}"
+    whole = table.measured_on["train"].rpartition(" of ")[2]  # of a partial copy, the release's rows
     return replace(
         table,
         splits=smaller,
-        notes=(*table.notes, f"train: {text} rows, drawn by seed {options.seed}"),
-        measured_on={**table.measured_on, "train": text},
+        notes=(*table.notes, drawn),
+        measured_on={**table.measured_on, "train": f"{options.train_size:,} of {whole}"},
     )
