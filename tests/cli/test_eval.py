@@ -5,9 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bitfit.cli.main import run
+from bitfit.data.batch import tokenize
 from tests.training.trained import sentence
 
 Capsys = pytest.CaptureFixture[str]
@@ -64,6 +67,35 @@ def test_rows_of_the_training_and_other_rows_are_remarked_upon(trained: Path, ca
     assert any("'validation' holds other rows than in training: " in note for note in changed["notes"])
     longer = scored(capsys, trained, *own, "validation", "--max-length", "8")
     assert any("cut at 8 pieces and not at 16" in note for note in longer["notes"])
+
+
+def test_only_the_part_that_is_scored_is_cut_into_pieces(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def noting(table: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(list(table.splits))
+        return tokenize(table, *rest, **more)
+
+    monkeypatch.setattr("bitfit.training.train.tokenize", noting)
+    own = ["eval", str(trained / "a.safetensors"), "--task", str(trained / "a.csv")]
+    assert run([*own, "--split", "validation"]) == 0
+    assert run(own) == 0
+    assert seen == [["validation"], ["validation"]]
+
+
+def test_tags_of_another_column_are_scored_as_they_were_trained(tmp_path: Path, tiny_folder: str) -> None:
+    place = tmp_path / "ud_english_ewt"
+    place.mkdir()
+    features = {name: {"feature": {"names": ["x", name], "_type": "ClassLabel"}} for name in ("upos", "xpos")}
+    schema = {"huggingface": json.dumps({"info": {"features": features}})}
+    rows = pa.table({"tokens": [["w5", "w6"]] * 8, "upos": [[0, 1]] * 8, "xpos": [[1, 0]] * 8})
+    for split in ("train", "validation"):
+        pq.write_table(rows.replace_schema_metadata(schema), place / f"{split}.parquet")
+    out = str(tmp_path / "out.safetensors")
+    common = ["--data-dir", str(tmp_path)]
+    asked = ["train", "ud-ewt", "--tags", "xpos", "--model", tiny_folder, "--epochs", "1", "--out", out, *common]
+    assert run(asked) == 0
+    assert run(["eval", out, *common]) == 0
 
 
 @pytest.mark.parametrize(

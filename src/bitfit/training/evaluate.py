@@ -10,6 +10,8 @@ from bitfit.data.catalog import KNOWN
 from bitfit.data.examples import TaskData
 from bitfit.data.options import DataOptions
 from bitfit.data.own import ALL, rows_of
+from bitfit.data.source import load_task
+from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
@@ -56,11 +58,7 @@ def evaluation(
     """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
     found = _data(backbone, delta, data or delta.task.name, split, options or DataOptions())
     _check_same_answers(found.task, delta.task)
-    chosen = split or next((name for name in PREFERRED if name in found.splits), next(iter(found.splits)))
-    if chosen not in found.splits:
-        raise RequestError(
-            f"The task '{found.task.name}' has no labelled part '{chosen}'. {nearest(chosen, found.splits)}"
-        )
+    chosen = _chosen(found, split)
     notes = list(found.notes)
     if split is None and chosen not in (PREFERRED[0], ALL):
         notes.append(f"'{found.task.name}' has no labelled part 'test': scored on '{chosen}'")
@@ -69,19 +67,40 @@ def evaluation(
     return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
 
 
+def _chosen(data: TaskTable | TaskData, split: str | None) -> str:
+    """The part that is asked for, or the preferred one that is there."""
+    chosen = split or next((name for name in PREFERRED if name in data.splits), next(iter(data.splits)))
+    if chosen not in data.splits:
+        raise RequestError(
+            f"The task '{data.task.name}' has no labelled part '{chosen}'. {nearest(chosen, data.splits)}"
+        )
+    return chosen
+
+
+def _read(backbone: Backbone, data: Data, split: str | None, options: DataOptions) -> TaskData:
+    """Only the part that is scored is tokenized: train may be a hundred times as large."""
+    table = load_task(data, options=options) if isinstance(data, str) else data
+    if isinstance(table, TaskTable):
+        chosen = _chosen(table, split)
+        table = replace(table, splits={chosen: table.splits[chosen]})
+    return task_data(backbone, table, options)
+
+
 def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, options: DataOptions) -> TaskData:
     """What to score on, read as in training: with the delta's lengths, pooling and, for own data, its columns."""
     task = delta.task
     options = replace(options, max_length=options.max_length or task.max_length, pool=task.pool)
+    if isinstance(data, str) and data in KNOWN and task.kind == "tags":
+        options = replace(options, tags=options.tags or task.label)
     if not isinstance(data, str) or data in KNOWN:
-        return task_data(backbone, data, options)
+        return _read(backbone, data, split, options)
     if data == task.name and not Path(data).exists():
         raise RequestError(
             f"The delta was trained on data of your own, '{data}', which it does not hold. Name it with --task PATH."
         )
     options = _with_columns(options, task)
     if split is not None or not Path(data).is_file():
-        return task_data(backbone, data, options)
+        return _read(backbone, data, split, options)
     return _one_file(backbone, delta, data, options)
 
 
@@ -97,7 +116,7 @@ def _with_columns(options: DataOptions, task: Task) -> DataOptions:
 def _one_file(backbone: Backbone, delta: Delta, path: str, options: DataOptions) -> TaskData:
     """All rows of a file; but of the very file that the delta was trained on, the part that was held out."""
     try:
-        again = task_data(backbone, path, options)
+        again = _read(backbone, path, None, options)
     except DataError:
         again = None  # too few rows, or too few labels, to train on
     if again is not None and digest(again.splits["validation"]) == _digests(delta).get("validation"):
