@@ -71,6 +71,16 @@ def test_a_test_that_is_not_there_is_said(made: Path, capsys: pytest.CaptureFixt
     assert "nothing to submit" in capsys.readouterr().err
 
 
+def test_own_data_under_the_name_of_a_task_is_no_submission(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    delta = bitfit.Delta.load(made / "imdb.safetensors")
+    own = replace(delta, task=replace(delta.task, name="sst2"))
+    own.save(tmp_path / "sst2.safetensors")
+    assert submit(tmp_path, "sst2") == 2
+    assert "trained on other data than GLUE's 'sst2': it reads text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("names", "words"), [(["imdb"], "'imdb' is no task of GLUE"), (["rte", "rte"], "Two files answer 'rte'")]
 )

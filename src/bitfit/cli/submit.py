@@ -55,6 +55,21 @@ def _check(deltas: "list[Delta]") -> None:
             raise RequestError(f"'{task}' is no task of GLUE. {nearest(task, known)}")
         if tasks.count(task) > 1:
             raise RequestError(f"Two files answer '{task}': give one for each task.")
+    for delta in deltas:
+        _check_shape(delta)
+
+
+def _check_shape(delta: "Delta") -> None:
+    """A file of one's own may bear the name of a task of GLUE."""
+    from bitfit.data.catalog import KNOWN
+
+    own, wanted = delta.task, KNOWN[delta.task.name].task
+    if (own.kind, own.texts, sorted(own.labels)) != (wanted.kind, wanted.texts, sorted(wanted.labels)):
+        raise RequestError(
+            f"A delta was trained on other data than GLUE's '{own.name}': it reads {', '.join(own.texts)} and answers "
+            f"{', '.join(own.labels) or 'a number'}; expected {', '.join(wanted.texts)} and "
+            f"{', '.join(wanted.labels) or 'a number'}."
+        )
 
 
 def _answers(delta: "Delta", model: str | None, data_dir: Path | None) -> "dict[str, NDArray[Any]]":
