@@ -57,6 +57,9 @@ def test_it_writes_the_file_and_leaves_nothing_else(
     assert run(command) == 0
     document, _ = told(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
+    assert document["measured_on"] == {"train": str(ROWS), "validation": "12", "test": "12"}
+    assert run(["delta", "show", document["delta"]]) == 0
+    assert " % (of 12 rows)" in capsys.readouterr().out
     assert set(document["scores"]) == {"train", "validation", "test"}
     assert document["delta"].endswith("out.safetensors")
     assert len(document["history"]) == 2
@@ -172,3 +175,16 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
     document, log = told(capsys)
     assert "going on from step 10 of 10" in log
     assert len(document["history"]) == 2
+
+
+def test_the_estimate_is_told_and_nothing_is_trained(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--estimate"]) == 0
+    found, _ = told(capsys)
+    assert found["fits"] is True
+    assert found["total"] == found["loaded"] + found["needed"]
+    assert found["tokens_a_pass"] == 8 * 7  # five words and two special pieces each
+    assert not list(tmp_path.iterdir())
+    assert run([*command[:-1], "--estimate"]) == 0
+    assert "MB" in capsys.readouterr().out

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bitfit.training.checkpoint import Checkpoints
     from bitfit.training.run import Run
 
-MARKS = ("run", "data", "stopped")  # in a delta's settings, beside those of the training
+MARKS = ("run", "data", "stopped", "measured_on")  # in a delta's settings, beside those of the training
 
 
 class Claim:
@@ -124,4 +124,5 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
         parameters=sum(parameter.numel() for parameter in backbone.task_model(delta.task.head).parameters()),
         seconds=0.0,
         tokens_per_second=0.0,
+        measured_on=delta.settings.get("measured_on", {}),
     )

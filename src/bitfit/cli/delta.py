@@ -226,8 +226,8 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
         "values": f"{delta.size:,} in {len(delta.slots)} slots",
         "task": f"{task.name}: {', '.join(task.texts)} -> {task.label} ({task.kind}{labels})",
         "longest text": f"{task.max_length} pieces",
-        **{f"score on {split}": _scores(scores) for split, scores in delta.scores.items()},
-        **delta.settings,
+        **{f"score on {split}": _scores(scores) + _rows(delta, split) for split, scores in delta.scores.items()},
+        **{name: value for name, value in delta.settings.items() if name != "measured_on"},
         **{f"{package} version": version for package, version in delta.versions.items()},
     }
     for name, value in lines.items():
@@ -236,6 +236,12 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
 
 def _scores(scores: Any) -> str:
     return ", ".join(f"{metric} {100 * value:.2f} %" for metric, value in scores.items())
+
+
+def _rows(delta: "Delta", split: str) -> str:
+    """How many rows a score is of, where the file says so."""
+    measured = delta.settings.get("measured_on")
+    return f" (of {measured[split]} rows)" if isinstance(measured, dict) and split in measured else ""
 
 
 def _draw_comparison(console: "Console", comparison: "Comparison") -> None:

@@ -261,8 +261,12 @@ class Setting:
             seconds=training.seconds + self.ahead,
             tokens_per_second=training.tokens / max(training.seconds + self.ahead, 1e-9),
             stopped=stopped,
-            measured_on={split: self.data.measured_on[split] for split in scores if split in self.data.measured_on},
+            measured_on=self._measured(scores),
         )
+
+    def _measured(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        """On how many rows each split was scored, as the data says it."""
+        return {split: self.data.measured_on[split] for split in scores if split in self.data.measured_on}
 
     def _scores(self, state: Progress, best: Tensor, budget: Budget) -> dict[str, dict[str, float]]:
         """The best epoch's scores, and those of every further split, which is read here for the first time."""
@@ -281,7 +285,9 @@ class Setting:
 
     def _delta(self, config: TrainConfig, values: Tensor, scores: dict[str, dict[str, float]], stopped: bool) -> Delta:
         """The file's content. Its settings say which request it answers, and if it was stopped before its end."""
-        asked = {"run": self.held.key, "data": dict(self.held.asked["data"]), **({"stopped": True} if stopped else {})}
+        asked = {"run": self.held.key, "data": dict(self.held.asked["data"]), "measured_on": self._measured(scores)}
+        if stopped:
+            asked["stopped"] = True
         return Delta(
             backbone=self.backbone.name,
             fingerprint=self.backbone.fingerprint,
