@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped. So does the same command without it.")
 @click.option("--overwrite", is_flag=True, help="Replace what another run left at --out, or train a finished one anew.")
+@click.option("--estimate", is_flag=True, help="Say how much memory the run would need, and stop.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -66,6 +67,8 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     backbone, how = load(model), Method(method, head)
     check_fit(backbone, how)
     data = task_data(backbone, task, given["options"])
+    if given["estimate"]:
+        return _estimate(backbone, data, how, configs, as_json)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
     claim = Claim(path, checkpoints, asked_for(backbone, data, how, configs))
     finished = claim.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
@@ -83,6 +86,30 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         document["grid"] = [run.to_json() for run in runs]
     result(as_json, document, lambda console: _show(console, runs, best, path))
     return INTERRUPTED if stopped else 0
+
+
+def _estimate(backbone: Any, data: Any, how: Any, configs: "list[TrainConfig]", as_json: bool) -> int:
+    """Memory before starting."""
+    from bitfit.training.estimate import estimate
+
+    found = estimate(backbone, data, how, configs)
+
+    def show(console: "Console") -> None:
+        parts = {
+            "libraries, backbone and data, loaded now": found.loaded,
+            "trained values and their averages": found.rows,
+            f"a training pass of at most {found.tokens_a_pass:,} tokens": found.training_pass,
+            "a scoring pass (at another time)": found.scoring_pass,
+            "at most, with what is kept free": found.total,
+        }
+        rows = [(name, f"{size / 1e6:,.0f} MB") for name, size in parts.items()]
+        console.print(table("Memory, about", ("", ""), rows))
+        if found.available is not None:
+            left = f"The machine can still give {found.available / 1e6:,.0f} MB"
+            console.print(f"{left}: it fits." if found.fits else f"{left}: too little. Lower --max-length first.")
+
+    result(as_json, found.to_json(), show)
+    return 0
 
 
 def _configs(given: dict[str, Any]) -> "list[TrainConfig]":

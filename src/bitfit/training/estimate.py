@@ -1,0 +1,154 @@
+"""How much memory a training will need, found before it starts by looking at what one small pass keeps.
+
+Knows nothing of how memory is given back or of what to do when there is none left.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitfit.backbone.load import Backbone
+from bitfit.data.examples import Examples, TaskData
+from bitfit.training import order
+from bitfit.training.config import TrainConfig
+from bitfit.training.loss import losses
+from bitfit.training.outputs import TOKENS_A_PASS, batch_of, labels_of
+from bitfit.training.train import Held, Method, Setting
+
+SAMPLE_TOKENS = 1024  # of the small pass
+# Beside what a pass keeps, some of its largest tensors live for a moment: so many of them. Together with the two
+# figures below this came within a third of the real peak of the embedded model, for 500 to 14,000 tokens a pass.
+ON_THE_WAY_BACK, WITHOUT_GRADIENT = 3, 5
+ROW_COPIES = 7  # theta, gradient, two averages, best, start, one on its way
+KEPT_FREE = 1.5  # freed blocks stay in the process, and not every one can be used again
+LIBRARIES = 100 << 20  # bytes that libraries take when they first work
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes, each the most that is used at once."""
+
+    loaded: int  # the process as it is now: libraries, backbone, data
+    rows: int  # trained values, their gradients and averages
+    training_pass: int  # what one pass keeps for the way back, and its passing tensors
+    scoring_pass: int  # the same without gradients
+    tokens_a_pass: int  # of the largest pass in training
+    available: int | None  # what the machine can still give; None where it does not say
+
+    @property
+    def needed(self) -> int:
+        """What is still to come on top of what is loaded."""
+        return LIBRARIES + self.rows + int(KEPT_FREE * max(self.training_pass, self.scoring_pass))
+
+    @property
+    def total(self) -> int:
+        """The process at its largest."""
+        return self.loaded + self.needed
+
+    @property
+    def fits(self) -> bool:
+        """As far as can be known."""
+        return self.available is None or self.needed < self.available
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, sums included."""
+        return {**asdict(self), "needed": self.needed, "total": self.total, "fits": self.fits}
+
+
+def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: Sequence[TrainConfig]) -> Estimate:
+    """What training these rows together would need."""
+    how = Method(method) if isinstance(method, str) else method
+    settled = [config.settled(how.name) for config in configs]
+    setting = Setting.of(backbone, data, how, settled[0], Held.of({"data": {}}, None))
+    together = settled if len(settled) == 1 or setting.takes(settled) else settled[:1]
+    tokens = _largest_pass(data.splits["train"], together, TOKENS_A_PASS // setting.model.places)
+    kept, largest, sampled = _one_pass(setting, data.splits["train"])
+    return Estimate(
+        loaded=_resident(),
+        rows=ROW_COPIES * 4 * setting.rows.size * len(together),
+        training_pass=(kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
+        scoring_pass=WITHOUT_GRADIENT * largest * TOKENS_A_PASS // (setting.model.places * sampled),
+        tokens_a_pass=tokens,
+        available=_available(),
+    )
+
+
+def _largest_pass(train: Examples, configs: Sequence[TrainConfig], budget: int) -> int:
+    """Tokens of the largest pass of the first epoch, or of as much of it as the shortest row has."""
+    lengths = np.asarray(train.lengths)
+    batches = [_cut_epoch(config, len(train)) for config in configs]
+    most = 0
+    for own in zip(*batches, strict=False):
+        chunks = [order.cut(i, examples, lengths, budget) for i, examples in enumerate(own)]
+        for shared in order.together(chunks, lengths, budget):
+            most = max(most, sum(int(lengths[chunk.examples].sum()) for chunk in shared))
+    return most
+
+
+def _cut_epoch(config: TrainConfig, examples: int) -> list[NDArray[np.int64]]:
+    shuffled = order.shuffled(config.seed, 0, examples)
+    return [shuffled[i : i + config.batch_size] for i in range(0, examples, config.batch_size)]
+
+
+def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int]:
+    """A pass over the longest examples: bytes kept for the way back, bytes of the largest of them, tokens."""
+    longest = np.argsort(train.lengths, kind="stable")[::-1]
+    which = longest[: max(1, int(np.searchsorted(np.cumsum(train.lengths[longest]), SAMPLE_TOKENS)))]
+    theta = setting.rows.start.clone()[None].requires_grad_()
+    held: dict[int, int] = {}
+    still = {parameter.untyped_storage().data_ptr() for parameter in setting.model.parameters()}
+    still.add(theta.untyped_storage().data_ptr())
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in still:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = batch_of(train, which, (len(which),))
+    setting.model.train()
+    kind = setting.data.task.kind
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        answers = setting.model.answers(batch, setting.rows.tensors(theta))
+        loss = losses(kind, answers, labels_of(train, which, per_token=kind == "tags"), batch.layout)
+    del loss
+    wide = _widest(setting) * batch.layout.starts[-1]
+    return sum(held.values()), max([wide, *held.values()]), int(batch.layout.starts[-1])
+
+
+def _widest(setting: Setting) -> int:
+    """Bytes of a token in the layer that makes most of it."""
+    config = setting.backbone.config
+    sizes = [getattr(config, name, 0) or 0 for name in ("hidden_size", "intermediate_size", "ffn_dim", "d_ff")]
+    return max(sizes) * setting.compute.itemsize
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _available() -> int | None:
+    """Bytes that can still be had: what the machine has left, or what this process's group may still take."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    except (OSError, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        found.append(limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no group, or one without a limit
+    return min(found) if found else None
