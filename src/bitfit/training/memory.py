@@ -1,4 +1,4 @@
-"""Memory: how much a run will need, and what to do when there is not enough; knows nothing of methods or tasks."""
+"""What to do when memory runs out: smaller passes, the same batches; knows nothing of methods or tasks."""
 
 from collections.abc import Callable
 from typing import TypeVar
