@@ -15,6 +15,7 @@ from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
+from bitfit.backbone.positions import maybe_get_longest
 from bitfit.backbone.precision import Precision, compute_format
 from bitfit.backbone.task_model import head_start
 from bitfit.data.batch import tokenize
@@ -23,7 +24,7 @@ from bitfit.data.options import DataOptions
 from bitfit.data.source import load_task
 from bitfit.data.table import TaskTable
 from bitfit.delta.delta import Delta
-from bitfit.errors import BackboneError
+from bitfit.errors import BackboneError, RequestError
 from bitfit.methods.diff_pruning import GatedRows
 from bitfit.methods.names import MethodName
 from bitfit.methods.prepare import check, graft, graft_start
@@ -124,7 +125,22 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     if isinstance(task, TaskData):
         return task
     table = load_task(task, options=options) if isinstance(task, str) else task
-    return tokenize(table, backbone.reader)
+    return tokenize(_readable(backbone, table, options), backbone.reader)
+
+
+def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> TaskTable:
+    """Texts cut where the model's positions end: a length that was asked for is refused, a task's own is lowered."""
+    longest = maybe_get_longest(backbone.model)
+    if longest is None or table.task.max_length <= longest:
+        return table
+    if options.max_length is not None:
+        raise RequestError(
+            f"'{backbone.name}' reads texts of at most {longest} pieces; found a maximum length of "
+            f"{options.max_length}. Give --max-length {longest} or less."
+        )
+    note = f"{table.task.name}: texts are cut at {longest} pieces, the most that '{backbone.name}' reads"
+    task = replace(table.task, max_length=longest)
+    return replace(table, task=task, notes=(*table.notes, note))
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +265,7 @@ class Setting:
         """What became of one row."""
         state, best = training.progress[row], training.best[row]
         stopped = training.stopped and not state.ended
-        scores = self._scores(state, best, training.budget)
+        scores = self._scores(state, best, training.budget, stopped)
         return Run(
             delta=self._delta(state.config, best, scores, stopped),
             config=state.config,
@@ -268,14 +284,19 @@ class Setting:
         """On how many rows each split was scored, as the data says it."""
         return {split: self.data.measured_on[split] for split in scores if split in self.data.measured_on}
 
-    def _scores(self, state: Progress, best: Tensor, budget: Budget) -> dict[str, dict[str, float]]:
-        """The best epoch's scores, and those of every further split, which is read here for the first time."""
+    def _scores(self, state: Progress, best: Tensor, budget: Budget, stopped: bool) -> dict[str, dict[str, float]]:
+        """The best epoch's scores, and those of every further split, which is read here for the first time.
+
+        A run that was stopped leaves the others unread: who pressed Ctrl-C does not wait for a test.
+        """
         scores: dict[str, dict[str, float]] = {}
         if state.best_epoch:
             epoch = state.history[state.best_epoch - 1]
             for split in ("train", "validation"):
                 if set(epoch[split]) - {"loss"}:
                     scores[split] = {name: value for name, value in epoch[split].items() if name != "loss"}
+        if stopped:
+            return scores
         values = self.rows.tensors(best[None])
         for split, examples in self.data.splits.items():
             if split not in ("train", "validation"):
@@ -285,7 +306,11 @@ class Setting:
 
     def _delta(self, config: TrainConfig, values: Tensor, scores: dict[str, dict[str, float]], stopped: bool) -> Delta:
         """The file's content. Its settings say which request it answers, and if it was stopped before its end."""
-        asked = {"run": self.held.key, "data": dict(self.held.asked["data"]), "measured_on": self._measured(scores)}
+        asked: dict[str, Any] = {
+            "run": self.held.key,
+            "data": dict(self.held.asked["data"]),
+            "measured_on": self._measured(scores),
+        }
         if stopped:
             asked["stopped"] = True
         return Delta(
