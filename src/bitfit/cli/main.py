@@ -3,13 +3,16 @@
 Nothing heavy is imported before a command runs, so that help answers at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
 from bitfit import __version__
+from bitfit.cli.output import Unread
 from bitfit.errors import BitfitError, RequestError, nearest
 
 # Command -> (the module whose attribute `command` it is, its line in the help).
@@ -27,6 +30,7 @@ COMMANDS = {
 }
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
+UNREAD = 141  # what shells report for a reader that went away: 128 + SIGPIPE
 
 EXIT_CODES = """\b
 Exit codes:
@@ -39,6 +43,7 @@ Exit codes:
   6    a run that could not go on: a loss that is not finite, no memory, no disk
   7    an optional package that is not installed
   130  interrupted by Ctrl-C; what was best so far is saved
+  141  nobody read the output to its end
 """
 
 
@@ -75,6 +80,9 @@ def command() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and ends the process with its documented exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: nothing is wanted there
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the process ends
     sys.exit(run(arguments))
 
 
@@ -89,9 +97,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # else Python complains again while it flushes
-        return 0
+    except Unread:
+        return UNREAD
     return code if isinstance(code, int) else 0
 
 

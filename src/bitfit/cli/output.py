@@ -4,17 +4,26 @@ With --json exactly one JSON document goes to standard output, and nothing else 
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
+
+from bitfit.errors import TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 P = ParamSpec("P")
 T = TypeVar("T")
+UNFOLDED = 10_000  # characters to a line where no terminal is: programs read the lines
+
+
+class Unread(Exception):  # noqa: N818 - no mistake: whoever read the output has seen enough
+    """The reader of standard output went away."""
 
 
 def json_option(command: Callable[P, T]) -> Callable[P, T]:
@@ -31,7 +40,8 @@ def out() -> "Console":
     """Standard output, for tables and results that a person reads."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else UNFOLDED
+    return Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False, soft_wrap=bool(width))
 
 
 def log() -> "Console":
@@ -48,10 +58,26 @@ def write_json(document: Any) -> None:
 
 def result(as_json: bool, document: Any, show: Callable[["Console"], None]) -> None:
     """The end of a command: its result as JSON, or as `show` draws it for a person."""
-    if as_json:
-        write_json(document)
-    else:
-        show(out())
+    try:
+        if as_json:
+            write_json(document)
+        else:
+            show(out())
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # the console of rich turns the one into the other
+        _forget_output()
+        raise Unread from None
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of standard output
+            raise
+        _forget_output()
+        raise TrainingError(f"The result cannot be written to standard output: {error.strerror}.") from error
+
+
+def _forget_output() -> None:
+    """What is left in the buffer goes nowhere, or Python complains when it ends."""
+    with suppress(OSError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
