@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import re
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import bitfit
 from bitfit.cli.main import run
+from bitfit.cli.progress import Shown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +74,29 @@ def test_the_demo_prints_scores_answers_and_what_to_type_next(
         assert word in said
     assert run(["demo", *SMALL, "--json"]) == 0
     assert [found["method"] for found in json.loads(capsys.readouterr().out)["runs"]] == ["bitfit", "frozen"]
+
+
+@needs_demo
+@pytest.mark.real
+def test_the_demo_ends_at_ctrl_c_with_what_was_best_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(self: Shown, row: int, epoch: int, scores: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Shown, "evaluated", interrupted)
+    assert run(["demo", *SMALL, "--epochs", "2", "--json"]) == 130
+    said = capsys.readouterr()
+    assert [found["method"] for found in json.loads(said.out)["runs"]] == ["bitfit"]
+    assert "Stopped early" in said.err
+    assert bitfit.Delta.load(tmp_path / "rotten-tomatoes.safetensors").settings["stopped"] is True
+
+
+def test_the_demo_refuses_a_folder_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "--out", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
 
 
 def test_the_two_commands_of_the_first_screen_are_make_targets() -> None:

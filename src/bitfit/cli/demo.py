@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.claim import check_writable, ended_by_sigterm
+from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.output import json_option, log, result, table
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from bitfit.training.run import Run
 
 TASK = "rotten-tomatoes"
+METHODS = ("bitfit", "frozen")
 SENTENCES = (
     "A warm, funny and beautifully acted film.",
     "Two hours of my life that I will never get back.",
@@ -38,13 +41,18 @@ and another task:
 @click.option("--epochs", type=int, default=3, show_default=True)
 @click.option("--train-size", type=int, help="Train on so many sentences alone.")
 @json_option
-def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> None:
+def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> int:
     """Train 0.1 % of a model on film reviews, beside the same model with nothing but its head trained."""
+    check_writable(path)
     from bitfit.backbone.load import load
     from bitfit.training.predict import predict
 
     backbone = load()
-    runs = [_trained(backbone, method, epochs, train_size) for method in ("bitfit", "frozen")]
+    runs: list[Run] = []
+    with ended_by_sigterm():
+        for method in METHODS:
+            if not any(run.stopped for run in runs):
+                runs.append(_trained(backbone, method, epochs, train_size))
     runs[0].delta.save(path)
     answers = predict(backbone, runs[0].delta, SENTENCES)
     document = {
@@ -54,6 +62,10 @@ def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> N
         "answers": [{"text": text, "answer": answer.value} for text, answer in zip(SENTENCES, answers, strict=True)],
     }
     result(as_json, document, lambda console: _show(console, runs, path, answers))
+    if any(run.stopped for run in runs):
+        log().print("Stopped early. The same command begins again.")
+        return INTERRUPTED
+    return 0
 
 
 def _trained(backbone: Any, method: str, epochs: int, train_size: int | None) -> "Run":
@@ -80,7 +92,7 @@ def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answ
             run.delta.method,
             f"{run.trainable:,}",
             f"{100 * run.trainable / run.parameters:.2f} %",
-            *(f"{100 * run.scores[split]['accuracy']:.1f} %" for split in ("validation", "test")),
+            *(_accuracy(run, split) for split in ("validation", "test")),
             f"{run.seconds:,.0f} s",
         ]
         for run in runs
@@ -92,6 +104,11 @@ def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answ
     console.print(table("What it says of new sentences", ["sentence", "answer"], said))
     console.print(f"{path} holds all of it: {path.stat().st_size / 1000:,.0f} KB beside a model of 91 MB.\n")
     console.print(NEXT.format(file=path, bitfit="bitfit" if shutil.which("bitfit") else sys.argv[0]))
+
+
+def _accuracy(run: "Run", split: str) -> str:
+    """A run that was stopped early has not read everything."""
+    return f"{100 * run.scores[split]['accuracy']:.1f} %" if split in run.scores else "-"
 
 
 def _share(answer: "Answer") -> str:
