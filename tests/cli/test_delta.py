@@ -1,6 +1,7 @@
 """The delta commands: one JSON document or a readable page, and the documented exit codes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def test_show_says_what_the_file_says_of_itself(file: str, capsys: pytest.Captur
     text = page(["delta", "show", file], capsys)
     assert "score on test        accuracy 81.25 %" in text
     assert "labels sad, glad" in text
+
+
+def test_show_has_no_words_of_python(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"patience": None, "data": {"train": "7bf8", "test": "edfb"}}
+    replace(bitfit.Delta.load(file), settings=settings).save(tmp_path / "more.safetensors")
+    lines = page(["delta", "show", str(tmp_path / "more.safetensors")], capsys).splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith(("patience", "data"))] == [
+        "test edfb, train 7bf8",
+        "-",
+    ]
 
 
 def test_show_spells_out_what_could_move_the_cursor(

@@ -116,6 +116,24 @@ def test_resume_without_a_checkpoint_says_so_and_begins(command: list[str], caps
     assert "no checkpoint" in told(capsys)[1]
 
 
+def test_nothing_is_trained_where_no_file_can_be(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(command[command.index("--out") + 1]).parent
+    for out, words in ((folder, "is a folder. Give --out"), (folder / "no" / "file", "Make it first")):
+        assert run([*command, "--out", str(out)]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_rate_out_of_range_is_told_the_range(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for rate in ("0", "nan", "1e30"):
+        assert run([*command, "--learning-rate", rate]) == 2
+        assert "above 0 and below 10, found" in capsys.readouterr().err
+
+
+def test_the_log_has_no_empty_lines(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 0
+    assert all(line.strip() for line in told(capsys)[1].splitlines())
+
+
 def test_a_grid_keeps_the_best(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--learning-rate", "1e-5,1e-2", "--seed", "0,1"]) == 0
     document, _ = told(capsys)

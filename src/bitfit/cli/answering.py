@@ -33,7 +33,8 @@ class Answering(Watcher):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if self.task is not None:
+            self.bar.stop()
 
     def answered(self, done: int, rows: int, before: int) -> None:
         now = time.monotonic()

@@ -94,8 +94,10 @@ def check_writable(path: Path) -> None:
     folder = path.parent if str(path.parent) else Path()
     if not folder.is_dir():
         raise RequestError(f"--out is in a folder that does not exist: '{folder}'. Make it first.")
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise RequestError(f"Nothing can be written to '{path}'. Choose another --out.")
+    if path.is_dir():
+        raise RequestError(f"--out names a file; '{path}' is a folder. Give --out {path / 'NAME.safetensors'}.")
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"No file can be made in the folder of '{path}'. Choose another --out.")
 
 
 @contextmanager

@@ -227,7 +227,7 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
         "task": f"{task.name}: {', '.join(task.texts)} -> {task.label} ({task.kind}{labels})",
         "longest text": f"{task.max_length} pieces",
         **{f"score on {split}": _scores(scores) + _rows(delta, split) for split, scores in delta.scores.items()},
-        **{name: value for name, value in delta.settings.items() if name != "measured_on"},
+        **{name: _setting(value) for name, value in delta.settings.items() if name != "measured_on"},
         **{f"{package} version": version for package, version in delta.versions.items()},
     }
     for name, value in lines.items():
@@ -236,6 +236,13 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
 
 def _scores(scores: Any) -> str:
     return ", ".join(f"{metric} {100 * value:.2f} %" for metric, value in scores.items())
+
+
+def _setting(value: Any) -> str:
+    """A setting in words: no braces, and a dash for what was not set."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_setting(part)}" for name, part in value.items())
+    return "-" if value is None else str(value)
 
 
 def _rows(delta: "Delta", split: str) -> str:

@@ -40,7 +40,8 @@ class Shown(Watcher):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if self.task is not None:
+            self.bar.stop()
 
     def started(self, steps: int, rows: int) -> None:
         self.steps, self.rows = steps, rows

@@ -31,7 +31,7 @@ class TrainConfig:
         wrong = [
             f"{name} must be {rule}, found {getattr(self, name)!r}"
             for name, rule, right in (
-                ("learning_rate", "above 0", self.learning_rate is None or 0 < self.learning_rate < 10),
+                ("learning_rate", "above 0 and below 10", self.learning_rate is None or 0 < self.learning_rate < 10),
                 ("batch_size", "at least 1", self.batch_size >= 1),
                 ("epochs", "at least 1", self.epochs >= 1),
                 ("seed", "at least 0", self.seed >= 0),
