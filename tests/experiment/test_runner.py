@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import bitfit
@@ -189,3 +191,17 @@ def test_a_watcher_hears_each_cell(backbone: bitfit.Backbone, task: Path, tmp_pa
     heard = Heard()
     run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
     assert "1 of 1: bitfit on words, 2 of 2 runs to do" in heard.notes
+
+
+def test_a_runs_file_does_not_name_the_machines_folders(backbone: bitfit.Backbone, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "glue" / "rte").mkdir(parents=True)
+    for split in ("train", "validation"):
+        texts = [f"w{4 + number} w9" for number in range(12)]
+        rows = {"sentence1": texts, "sentence2": texts, "label": [0, 1] * 6, "idx": list(range(12))}
+        pq.write_table(pa.table(rows), data / "glue" / "rte" / f"{split}-00000-of-00001.parquet")
+    plan = plan_of(data, tasks=["rte"], seeds=[0])
+    assert not run_plan(backbone, plan, tmp_path / "out", data_dir=data).failed
+    (found,) = documents(tmp_path / "out").values()
+    assert "rte: read from glue/rte" in found["notes"]
+    assert str(tmp_path) not in json.dumps(found)

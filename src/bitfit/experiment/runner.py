@@ -4,6 +4,7 @@ Choosing between learning rates looks at validation alone. Any further split, su
 rate that was chosen. Knows nothing of tables or claims.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,7 +138,7 @@ class Runner:
             "asked": planned.asked,
             "unread": further,
             "measured_on": dict(data.measured_on),
-            "notes": list(data.notes),
+            "notes": self._notes(data),
             "changes": self._changes(cell, run.delta),
         }
         if further and len(_rates(cell)) == 1:
@@ -148,6 +149,11 @@ class Runner:
             run.delta.save(path)
         self.store.put(planned, document)
         self.done += 1
+
+    def _notes(self, data: TaskData) -> list[str]:
+        """What was said of the data, without the folder that holds it: that is another one on another machine."""
+        above = f"{self.data_dir}{os.sep}"
+        return [note.replace(above, "") for note in data.notes]
 
     def _read_the_rest(self, cell: Cell) -> None:
         """The chosen rate's runs read the splits that nobody has seen yet."""
