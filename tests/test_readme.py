@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import re
 import shlex
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def test_the_demo_ends_at_ctrl_c_with_what_was_best_so_far(
     monkeypatch.chdir(tmp_path)
 
     def interrupted(self: Shown, row: int, epoch: int, scores: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(Shown, "evaluated", interrupted)
     assert run(["demo", *SMALL, "--epochs", "2", "--json"]) == 130

@@ -148,7 +148,9 @@ def test_an_interrupted_run_saves_the_best_so_far_and_goes_on_later(
     command: list[str], tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = [*command, "--epochs", "60", "--checkpoint-every", "0.1"]
-    script = "import sys; from bitfit.cli.main import main; main(sys.argv[1:])"
+    # A shell's background job is started deaf to Ctrl-C, and its children with it: the tests may be one.
+    hear = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{hear}; from bitfit.cli.main import main; main(sys.argv[1:])"
     child = subprocess.Popen(
         [sys.executable, "-c", script, *longer], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
