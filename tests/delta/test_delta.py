@@ -1,5 +1,6 @@
 """A delta goes to a file and back, onto a backbone and off it, without losing a bit."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import bitfit
 from bitfit.backbone.fingerprint import fingerprint
 from bitfit.errors import DeltaError
 from bitfit.methods.slots import Slot
+from tests.models import ARCHITECTURES, tiny_backbone
 
 from .conftest import TASK, make_delta
 
 METHODS = ["bitfit", "bitfit[b_q]", "bitfit[b_k,b_m2]@1", "bitfit[value]", "frozen", "full", "layernorm"]
 HEADS = ["full", "bias", "frozen"]
+kept_backbone = cache(tiny_backbone)
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -82,20 +85,22 @@ def test_any_selection_goes_to_bytes_and_back(bert: bitfit.Backbone, data: st.Da
     assert_same(delta, bitfit.Delta.from_bytes(delta.to_bytes()))
 
 
-@in_one_folder
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+@settings(in_one_folder, max_examples=20)
 @given(data=st.data())
-def test_applying_gives_the_values_and_reverting_gives_the_backbone(bert: bitfit.Backbone, data: st.DataObject) -> None:
-    delta = random_delta(bert, data)
-    with delta.applied(bert) as model:
+def test_applying_gives_the_values_and_reverting_gives_the_backbone(model_type: str, data: st.DataObject) -> None:
+    backbone = kept_backbone(model_type)
+    delta = random_delta(backbone, data)
+    with delta.applied(backbone) as model:
         parameters = dict(model.named_parameters())
         for slot in delta.slots:
             flat = parameters[slot.name].detach().flatten().numpy()
             found = flat if slot.index is None else flat[slot.index]
             assert found.tobytes() == delta.values[slot.key].tobytes()
         untouched = set(parameters) - {slot.name for slot in delta.slots}
-        original = dict(bert.task_model(TASK.head).named_parameters())
+        original = dict(backbone.task_model(TASK.head).named_parameters())
         assert all(torch.equal(parameters[name], original[name]) for name in untouched)
-    assert fingerprint(bert.model) == bert.fingerprint
+    assert fingerprint(backbone.model) == backbone.fingerprint
 
 
 def test_an_error_inside_the_block_still_reverts(bert: bitfit.Backbone, delta: bitfit.Delta) -> None:

@@ -15,7 +15,7 @@ from bitfit.data.examples import TaskData
 from bitfit.errors import RequestError
 from bitfit.training.outputs import outputs
 from bitfit.training.predict import Predictor
-from tests.models import tiny_backbone
+from tests.models import ARCHITECTURES, BIAS_FREE, tiny_backbone
 from tests.training.tiny_task import tiny_data
 
 METHODS = [
@@ -34,6 +34,7 @@ METHODS = [
 ]
 CASES = [
     *[("bert", method) for method in METHODS],
+    *[(name, "bitfit") for name in ARCHITECTURES if name not in ("bert", "vit", *BIAS_FREE)],
     *[("gpt2", method) for method in ("bitfit[auto:1%]", "lora", "houlsby", "diff-pruning")],
     *[("llama", method) for method in ("added-bias", "lora")],
     ("t5", "added-bias"),
