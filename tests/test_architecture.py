@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "bitfit"
 # A room imports itself and the rooms before it.
-ROOMS = ["errors", "files", "backbone", "methods", "data", "delta", "training", "experiment", "serve", "cli"]
+ROOMS = ["errors", "files", "hub", "backbone", "methods", "data", "delta", "training", "experiment", "serve", "cli"]
 ROOMS += ["__main__"]  # the door
 # Bare `import bitfit` may load nothing but the standard library.
 HEAVY = ["torch", "transformers", "numpy", "pyarrow", "sklearn", "rich", "safetensors"]

@@ -1,7 +1,9 @@
 """Known tasks come from copies in the hub's layout, whole or in part, and say what they are measured on."""
 
 import json
+import socket
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -189,6 +191,20 @@ def test_the_hub_is_asked_for_tasks_without_a_copy(monkeypatch: pytest.MonkeyPat
     assert asked == [("someone/reviews", "small")]
     assert (table.task.name, table.task.labels) == ("reviews", ("bad", "good"))
     assert table.splits["validation"]["label"].to_pylist() == [0, 1] * 10
+
+
+def test_the_hub_out_of_reach_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object) -> None:
+        raise socket.gaierror("no network")
+
+    pytest.importorskip("datasets")
+    for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"from the hub: .*\. Without a network use --data-dir"):
+        load_task("nobody/no-such-data")
+    assert time.monotonic() - start < 10  # its own client tries for half a minute
 
 
 def test_the_hub_out_of_reach_names_the_ways_without(monkeypatch: pytest.MonkeyPatch) -> None:

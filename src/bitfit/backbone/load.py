@@ -2,18 +2,15 @@
 
 import importlib.metadata
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import torch
 import transformers
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from transformers import (
     AutoConfig,
@@ -29,6 +26,7 @@ from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
 from bitfit.backbone.heads import Head
 from bitfit.backbone.task_model import build_task_model, is_image_model, seeded
 from bitfit.errors import BackboneError, MissingExtraError, RequestError
+from bitfit.hub import hub_answers
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -145,7 +143,7 @@ def _from_hub(name: str, weights: bool) -> Backbone:
     folder = _cached_folder(name)
     if folder is not None and (not weights or _is_whole(folder)):
         return _read(name, folder, weights)
-    if not _hub_answers():
+    if not hub_answers():
         raise BackboneError(_offline(name))
     log.info("fetching %s", name)
     return _read(name, name, weights)
@@ -166,20 +164,6 @@ def _is_whole(folder: Path) -> bool:
     """Whether a cached copy has all that is read; other programs may have fetched a part."""
     readers = (*_TOKENIZER_FILES, *_PROCESSOR_FILES)
     return _any_file(folder, _WEIGHT_FILES) and _any_file(folder, readers)
-
-
-def _hub_answers() -> bool:
-    """A quick look, since the hub's own client waits half a minute before it gives up."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # a proxy resolves names that this machine cannot
-    address = urlsplit(constants.ENDPOINT)
-    try:
-        socket.getaddrinfo(address.hostname, address.port or 443)
-    except OSError:
-        return False
-    return True
 
 
 def _offline(name: str) -> str:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from bitfit.data.catalog import Known
 from bitfit.errors import DataError, MissingExtraError
+from bitfit.hub import asked_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +61,12 @@ def hub_copy(name: str, config: str, wanted: Mapping[str, str] | None = None) ->
     except ImportError:
         raise MissingExtraError(f"Reading '{name}' from the hub", "datasets", "hub") from None
     try:
-        loaded = datasets.load_dataset(name, config or None)
+        with asked_once():
+            loaded = datasets.load_dataset(name, config or None)
     except Exception as error:  # the library raises its own, the network's and the file system's kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"Could not read '{name}' from the hub: {reason} "
+            f"Could not read '{name}' from the hub: {reason.rstrip('.')}. "
             "Without a network use --data-dir with a local copy, "
             "or the embedded tasks rotten-tomatoes and imdb."
         ) from error
