@@ -1,5 +1,7 @@
 """Deltas are compared, averaged and added up; those that do not go together are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,17 @@ def test_differences_are_told_by_field_and_by_slot(bert: bitfit.Backbone, delta:
     assert found.largest == pytest.approx(gap.max())
     assert "bert.pooler.dense.bias" in comparison.only_first
     assert comparison.only_second == ()
+
+
+def test_what_only_one_of_the_two_says_is_told(delta: bitfit.Delta) -> None:
+    more = replace(delta, scores={**delta.scores, "test": {"accuracy": 0.5}}, settings={})
+    assert compare(delta, more).fields == {
+        "settings.seed": (0, None),
+        "settings.learning_rate": (1e-3, None),
+        "scores.test.accuracy": (None, 0.5),
+    }
+    assert compare(more, delta).fields["scores.test.accuracy"] == (0.5, None)
+    assert not compare(delta, more).identical
 
 
 def test_the_average_of_copies_is_the_copy_to_the_bit(delta: bitfit.Delta) -> None:

@@ -255,7 +255,7 @@ def _draw_comparison(console: "Console", comparison: "Comparison") -> None:
     if comparison.identical:
         console.print("The two hold the same task and the same values.")
         return
-    fields = [[_plain(name), *map(_plain, pair)] for name, pair in comparison.fields.items()]
+    fields = [[_plain(name), *(_plain(_setting(value)) for value in pair)] for name, pair in comparison.fields.items()]
     if fields:
         console.print(table("What they say", ["field", "first", "second"], fields))
     ordered = sorted(comparison.slots, key=lambda slot: -slot.mean)

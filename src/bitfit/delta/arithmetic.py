@@ -58,7 +58,11 @@ def compare(first: Delta, second: Delta) -> Comparison:
         key for key, value in first.values.items() if key in second.values and second.values[key].shape == value.shape
     ]
     return Comparison(
-        {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]},
+        {
+            name: (ours.get(name), theirs.get(name))
+            for name in ours | theirs  # one may have settings, or scores of parts, that the other lacks
+            if ours.get(name) != theirs.get(name)
+        },
         tuple(_difference(key, first.values[key], second.values[key]) for key in shared),
         tuple(key for key in first.values if key not in shared),
         tuple(key for key in second.values if key not in shared),
