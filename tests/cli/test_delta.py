@@ -68,11 +68,12 @@ def test_show_says_what_the_file_says_of_itself(file: str, capsys: pytest.Captur
 
 
 def test_show_has_no_words_of_python(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {"patience": None, "data": {"train": "7bf8", "test": "edfb"}}
+    settings = {"patience": None, "data": {"train": "7bf8", "test": "edfb"}, "of": ["a", "b"]}
     replace(bitfit.Delta.load(file), settings=settings).save(tmp_path / "more.safetensors")
     lines = page(["delta", "show", str(tmp_path / "more.safetensors")], capsys).splitlines()
-    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith(("patience", "data"))] == [
+    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith(("patience", "data", "of "))] == [
         "test edfb, train 7bf8",
+        "a, b",
         "-",
     ]
 

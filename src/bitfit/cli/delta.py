@@ -239,7 +239,9 @@ def _scores(scores: Any) -> str:
 
 
 def _setting(value: Any) -> str:
-    """A setting in words: no braces, and a dash for what was not set."""
+    """A setting in words: no brackets, and a dash for what was not set."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
     if isinstance(value, dict):
         return ", ".join(f"{name} {_setting(part)}" for name, part in value.items())
     return "-" if value is None else str(value)

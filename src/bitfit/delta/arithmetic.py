@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfit.backbone.load import Backbone
+from bitfit.data.task import Task
 from bitfit.delta.delta import Delta, read_values
 from bitfit.errors import DeltaError
 
@@ -117,6 +118,12 @@ def _rounded(values: Any) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
+def _kind(task: Task) -> str:
+    """What two tasks have in common if their heads answer alike, in words."""
+    labels = f" of {', '.join(task.labels)}" if task.labels else ""
+    return f"{task.kind}{labels} ({task.pool})"
+
+
 def _alike(deltas: Sequence[Delta]) -> Delta:
     """The first of several deltas that can be combined element by element."""
     if not deltas:
@@ -138,7 +145,7 @@ def _alike(deltas: Sequence[Delta]) -> Delta:
                 f"Deltas of one selection were expected; found '{first.method}' and '{delta.method}', "
                 f"{len(first.slots)} and {len(delta.slots)} slots."
             )
-        ours, theirs = [(task.kind, task.labels, task.pool) for task in (first.task, delta.task)]
+        ours, theirs = _kind(first.task), _kind(delta.task)
         if ours != theirs:
             raise DeltaError(f"Deltas of one kind of task were expected; found {ours} and {theirs}.")
     return first
