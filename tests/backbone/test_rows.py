@@ -9,7 +9,7 @@ from torch import Tensor
 from bitfit.backbone.draws import Draws
 from bitfit.backbone.heads import Head
 from bitfit.backbone.packed import Batch, RowModel
-from bitfit.backbone.rows import Layout, bucket
+from bitfit.backbone.rows import SCORES, Layout, bucket
 from bitfit.methods.row import RowMap, carried
 from bitfit.methods.selection import select
 from tests.batches import HEADS, SHAKEN, assert_near, both
@@ -42,12 +42,32 @@ def test_groups_hold_each_token_once(sizes: list[int]) -> None:
 
 
 @given(st.lists(lengths, min_size=1, max_size=5))
-def test_a_rows_share_of_a_group_is_its_own(rows: list[list[int]]) -> None:
+def test_a_row_draws_for_its_sequences_in_one_order_alone_and_beside_others(rows: list[list[int]]) -> None:
     layout = Layout(tuple(size for row in rows for size in row), tuple(len(row) for row in rows))
+    for row, own in enumerate(rows):
+        assert drawn_for(layout, row) == drawn_for(Layout(tuple(own), (len(own),)), 0)
+
+
+def drawn_for(layout: Layout, row: int) -> list[tuple[int, int]]:
+    """A row's sequences in the order of their groups, numbered within the row, each with its width."""
+    first = layout.row_starts[row]
+    found = []
     for group in layout.groups:
-        for row, own in enumerate(rows):
-            alone = [g for g in Layout(tuple(own), (len(own),)).groups if g.width == group.width]
-            assert group.counts[row] == (len(alone[0].sequences) if alone else 0)
+        before = sum(group.counts[:row])
+        mine = group.sequences[before : before + group.counts[row]]
+        assert all(0 <= i - first < layout.counts[row] for i in mine)
+        found += [(i - first, group.width) for i in mine]
+    return found
+
+
+def test_a_group_fits_into_the_cache() -> None:
+    layout = Layout((200,) * 40 + (20,) * 40 + (5000,) * 2, (82,))
+    assert [(group.width, len(group.sequences)) for group in layout.groups] == [
+        (32, 40),
+        *[(bucket(200), SCORES // bucket(200) ** 2)] * (40 // (SCORES // bucket(200) ** 2)),
+        (bucket(5000), 1),
+        (bucket(5000), 1),
+    ]
 
 
 def test_positions_begin_anew_in_each_sequence() -> None:

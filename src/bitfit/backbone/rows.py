@@ -16,6 +16,7 @@ from torch import Tensor
 from bitfit.backbone.draws import Draws
 
 ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
+SCORES = 1 << 18  # attention scores of a group, for one head: larger blocks leave the processor's cache between passes
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,15 @@ class Layout:
 
     @cached_property
     def groups(self) -> tuple["Group", ...]:
-        """Sequences of like length, shortest first: what attention works on."""
+        """Sequences of like length, shortest first, no more than the cache holds: what attention works on."""
         buckets: dict[int, list[int]] = {}
         for i, length in enumerate(self.lengths):
             buckets.setdefault(bucket(length), []).append(i)
-        return tuple(Group.of(self, width, buckets[width]) for width in sorted(buckets))
+        return tuple(
+            Group.of(self, width, buckets[width][i : i + most])
+            for width, most in ((width, max(1, SCORES // width**2)) for width in sorted(buckets))
+            for i in range(0, len(buckets[width]), most)
+        )
 
 
 @dataclass(frozen=True, eq=False)

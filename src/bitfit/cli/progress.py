@@ -68,8 +68,7 @@ class Shown(Watcher):
             )
 
     def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
-        name, value = next(iter(scores.items()), ("", math.nan))
-        self.metric = f"{name} {value:.4f}"
+        self.metric = next((f"{name} {value:.4f}" for name, value in scores.items() if name != "loss"), "")
         which = f"row {row + 1}, " if self.rows > 1 else ""
         text = "  ".join(f"{metric} {score:.4f}" for metric, score in scores.items())
         self.console.print(f"{which}epoch {epoch}: validation {text or 'none'}")
