@@ -71,6 +71,7 @@ class MissingExtraError(BitfitError):
 def nearest(wanted: str, known: Iterable[str]) -> str:
     """The end of an error message about a misspelt name: the nearest match, then the whole list."""
     names = list(known)
-    close = get_close_matches(wanted, names, n=1, cutoff=0.5)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
+    small = {name.lower(): name for name in reversed(names)}
+    close = get_close_matches(wanted.lower(), small, n=1, cutoff=0.5)
+    hint = f"Did you mean '{small[close[0]]}'? " if close else ""
     return f"{hint}Known: {', '.join(names)}."

@@ -52,6 +52,13 @@ def test_rank_shows_a_table(model: str, data: str, capsys: pytest.CaptureFixture
     assert "Fisher" in capsys.readouterr().out
 
 
+def test_an_order_by_a_run_that_is_left_out_is_refused(
+    model: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["rank", data, "--model", model, "--by", "change", "--no-run"]) == 2
+    assert "Drop one of them" in capsys.readouterr().err
+
+
 def test_a_budget_that_cannot_be_is_refused_before_data_is_read(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "no-such-task", "--model", model, "--method", "bitfit[auto:50%]"]) == 2
     assert "must lie between the smallest term" in capsys.readouterr().err

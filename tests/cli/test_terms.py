@@ -1,6 +1,7 @@
 """`bitfit terms`: the paper's counts, JSON as documented, a table that says why b_k stays."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,27 @@ def test_each_method_and_each_symbol_is_counted(tmp_path: Path) -> None:
         "frozen": 258,
         "full": 4_386_178,
         "layernorm": 2 * 5 * 128 + 258,
+        "added-bias": 0,
+        "lora": 2 * 2 * 2 * 8 * 128 + 258,  # layers, query and value, A and B
+        "houlsby": 4 * (2 * 152 * 128 + 152 + 128) + 2 * 5 * 128 + 258,
+        "diff-pruning": round(0.005 * 4_385_920) + 258,
         **dict.fromkeys(["b_LN1", "b_LN2", "b_k", "b_m1", "b_m3", "b_q", "b_v"], 2 * 128 + 258),
         "b_m2": 2 * 512 + 258,
     }
+
+
+def test_new_parameters_are_counted_and_taken_out_again(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96}
+    found = json.loads(run(tmp_path, config | {"num_attention_heads": 4}, "--json"))
+    assert found["trainable"]["added-bias"] == 2 * (4 * 64 + 2 * 96 + 64)
+    assert found["trainable"]["bitfit"] == 0
+    assert found["trainable"]["full"] == found["parameters"]
+
+
+def test_lora_is_left_out_where_its_library_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert "lora" not in document(tmp_path, "tiny")["trainable"]
+    assert "needs the extra 'lora'" in run(tmp_path, BERT | SIZES["tiny"])
 
 
 def test_each_term_is_described(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_deltas_that_do_not_go_together_are_refused(
         average([delta, make_delta(gpt2)])
     with pytest.raises(DeltaError, match="Deltas of one selection were expected"):
         average([delta, make_delta(bert, "bitfit[b_q]")])
+    with pytest.raises(DeltaError, match=r"'bitfit' \(head full, .*\) and 'bitfit' \(head bias, "):
+        average([delta, make_delta(bert, head="bias")])
     other = bitfit.Task("mood", "class", ("text",), "label", ("no", "yes"))
     with pytest.raises(DeltaError, match=r"found class of sad, glad \(first\) and"):
         average([delta, make_delta(bert, task=other)])

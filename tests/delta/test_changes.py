@@ -1,10 +1,16 @@
-"""The change table is (1/dim) * L1 distance of each term in each layer."""
+"""The change table is (1/dim) * L1 distance of each term in each layer, also as a picture."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bitfit
-from bitfit.delta.changes import changes
+from bitfit.delta.changes import Change, by_layer, changes
+from bitfit.delta.figure import draw_changes
+from bitfit.errors import DeltaError
+from tests.models import tiny_backbone
 
 from .conftest import make_delta
 
@@ -38,3 +44,39 @@ def test_weights_are_listed_by_their_parameter(bert: bitfit.Backbone) -> None:
     assert found["bert.pooler.dense.weight"].role == "weight"
     assert found["bert.pooler.dense.weight"].size == 256
     assert not any(name.startswith("classifier") for name in found)
+
+
+def test_a_key_that_moves_in_part_is_one_vector_in_the_table_of_layers() -> None:
+    found = changes(make_delta(backbone := tiny_backbone("gpt_neox")), backbone)
+    moved, still = (change for change in found if (change.symbol, change.layer) == ("b_k", 0))
+    mean = (moved.change * moved.size + still.change * still.size) / (moved.size + still.size)
+    assert by_layer(found)["b_k", 0] == pytest.approx(mean)
+    assert len(by_layer(found)) == 16
+
+
+def test_new_parameters_whose_start_nobody_knows_are_left_out(bert: bitfit.Backbone) -> None:
+    delta = make_delta(bert, "lora")
+    names = {change.name for change in changes(delta, bert)}
+    foreign = {change.name for change in changes(replace(delta, settings={}), bert)}
+    assert {name for name in names if "lora_B" in name} == foreign
+
+
+def test_the_picture_goes_where_it_was_told_or_nowhere(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = [Change("b_q", "query", 0, "q", 4, 0.5)]
+    for name in ("picture", "picture.docx"):
+        with pytest.raises(DeltaError, match="ends with its format"):
+            draw_changes(found, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    draw_changes(found, tmp_path / "picture.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.svg"]
+
+
+def test_a_long_title_fits_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    title = "a task with a long name, random-rows-columns: mean absolute change"
+    draw_changes([Change("b_q", "query", 0, "q", 4, 0.5)], tmp_path / "a.png", title)
+    pixels = imread(tmp_path / "a.png")[..., :3]
+    assert (pixels[:, [0, -1]] == 1).all()  # nothing runs over the left or right edge

@@ -10,6 +10,7 @@ import bitfit
 from bitfit.backbone.fingerprint import fingerprint
 from bitfit.delta.merge import merge
 from bitfit.errors import DeltaError
+from tests.models import tiny_backbone
 
 from .conftest import make_delta
 
@@ -49,3 +50,7 @@ def test_our_own_head_is_refused_with_the_way_out(bert: bitfit.Backbone, tmp_pat
     task = bitfit.Task("mood", "class", ("text",), "label", ("sad", "glad"), pool="mean")
     with pytest.raises(DeltaError, match="--pool first"):
         merge(make_delta(bert, task=task), bert, tmp_path / "merged")
+    backbone = tiny_backbone("opt")  # which has no class of its own for tags: there is no other way
+    tags = bitfit.Task("pos", "tags", ("words",), "tags", ("A", "B"))
+    with pytest.raises(DeltaError, match="'opt' has none for the kind 'tags'"):
+        merge(make_delta(backbone, task=tags), backbone, tmp_path / "merged")

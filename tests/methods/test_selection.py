@@ -171,6 +171,9 @@ def test_parameters_that_a_head_shares_with_the_encoder_are_the_encoders() -> No
     ("method", "said"),
     [
         ("btfit", "Did you mean 'bitfit'"),
+        ("BitFit", "Did you mean 'bitfit'"),
+        ("random_uniform", "Did you mean 'random-uniform'"),
+        ("bitfit[b_Q]", "Did you mean 'b_q'"),
         ("bitfit[b_m4]", "Did you mean 'b_m"),
         ("bitfit[qeury]", "Did you mean 'query'"),
         ("bitfit[all-but-kye]", "Did you mean 'key'"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.output import json_option, log, result, table
+from bitfit.errors import DeltaError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -203,6 +204,8 @@ def _backbone(name: str) -> "Backbone":
 
 
 def _save(delta: "Delta", out: Path, as_json: bool) -> None:
+    if out.exists():
+        raise DeltaError(f"A new file was expected; '{out}' is already there. Choose another --out.")
     delta.save(out)
     result(as_json, describe(out, delta), lambda console: console.print(f"{out}: {delta!r}"))
 
@@ -274,9 +277,10 @@ def _draw_comparison(console: "Console", comparison: "Comparison") -> None:
 
 def _draw_changes(console: "Console", found: tuple["Change", ...]) -> None:
     """Terms down, layers across; the darker the cell, the further the term moved."""
-    inside = [change for change in found if change.layer is not None]
-    layers = sorted({change.layer for change in inside if change.layer is not None})
-    cells = {(change.symbol or change.role, change.layer): change.change for change in inside}
+    from bitfit.delta.changes import by_layer
+
+    cells = by_layer(found)
+    layers = sorted({layer for _, layer in cells})
     most = max(cells.values(), default=0.0) or 1.0
     names = list(dict.fromkeys(name for name, _ in cells))
     rows = [[name, *(_heat(cells.get((name, layer)), most) for layer in layers)] for name in names]

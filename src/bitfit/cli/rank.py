@@ -6,6 +6,7 @@ import click
 
 from bitfit.cli.data_options import data_options
 from bitfit.cli.output import json_option, result, table
+from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,8 @@ def command(
 
     `bitfit train --method 'bitfit[auto:0.04%]'` spends a budget by the gradients' order.
     """
+    if by == "change" and no_run:
+        raise RequestError("--by change orders by what a short run changes; --no-run leaves it out. Drop one of them.")
     from bitfit.backbone.load import load
     from bitfit.training.config import TrainConfig
     from bitfit.training.rank import rank

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.output import json_option, result, table
-from bitfit.errors import RequestError
+from bitfit.errors import MissingExtraError, RequestError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bitfit.backbone.anatomy import Term
     from bitfit.methods.selection import HeadMode
 
-WHOLE_METHODS = ("bitfit", "frozen", "full", "layernorm")
+WHOLE_METHODS = ("bitfit", "frozen", "full", "layernorm", "added-bias", "lora", "houlsby", "diff-pruning")
 
 
 @click.command()
@@ -52,19 +52,29 @@ def command(model: str, labels: int | None, head: "HeadMode", as_json: bool) -> 
 
 
 def _trainable(model: "nn.Module", found: "Sequence[Term]", head: "HeadMode") -> dict[str, int]:
-    """Elements that each method trains, the head's among them; 0 where it would train nothing."""
+    """Elements that each method trains, its new ones and the head's among them; 0 where it would train nothing."""
     symbols = sorted({term.symbol for term in found if term.symbol})
-    counts = {method: _count(model, method, head) for method in WHOLE_METHODS}
-    return counts | {symbol: _count(model, f"bitfit[{symbol}]", head) for symbol in symbols}
+    asked = {method: method for method in WHOLE_METHODS} | {symbol: f"bitfit[{symbol}]" for symbol in symbols}
+    counts = {name: _maybe_get_count(model, method, head) for name, method in asked.items()}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
-def _count(model: "nn.Module", method: str, head: "HeadMode") -> int:
+def _maybe_get_count(model: "nn.Module", method: str, head: "HeadMode") -> int | None:
+    """None where the method's library is not installed."""
+    from bitfit.methods.diff_pruning import FAMILY, kept
+    from bitfit.methods.prepare import remove
     from bitfit.methods.selection import select
 
     try:
+        if method == FAMILY:  # which elements stay is found in training, how many is known
+            return kept(model) + (_maybe_get_count(model, "frozen", head) or 0)
         return select(model, method, head).size
+    except MissingExtraError:
+        return None
     except RequestError:  # nothing to train: a model without biases, or a head that stays as it is
         return 0
+    finally:
+        remove(model)
 
 
 def _describe(term: "Term") -> dict[str, Any]:
@@ -98,4 +108,6 @@ def _draw(console: "Console", document: dict[str, Any]) -> None:
         console.print("No biases: the method 'added-bias' puts new ones on the layers.")
     total = document["parameters"]
     shares = [(name, f"{count:,}", f"{count / total:.3%}") for name, count in document["trainable"].items()]
+    if "lora" not in document["trainable"]:
+        console.print("'lora' is not counted: it needs the extra 'lora'.")
     console.print(table(f"What trains, of {total:,} parameters", ("method", "elements", "share"), shares))

@@ -124,6 +124,12 @@ def _kind(task: Task) -> str:
     return f"{task.kind}{labels} ({task.pool})"
 
 
+def _selection(delta: Delta) -> str:
+    """What was selected, in words."""
+    seed = f", seed {delta.settings['seed']}" if "seed" in delta.settings else ""
+    return f"'{delta.method}' (head {delta.head_mode}{seed}: {len(delta.slots)} slots)"
+
+
 def _alike(deltas: Sequence[Delta]) -> Delta:
     """The first of several deltas that can be combined element by element."""
     if not deltas:
@@ -142,8 +148,8 @@ def _alike(deltas: Sequence[Delta]) -> Delta:
             )
         if delta.slots != first.slots:
             raise DeltaError(
-                f"Deltas of one selection were expected; found '{first.method}' and '{delta.method}', "
-                f"{len(first.slots)} and {len(delta.slots)} slots."
+                f"Deltas of one selection were expected; found {_selection(first)} and {_selection(delta)}. "
+                "Runs of one method, head and (where it draws elements) seed have the same."
             )
         ours, theirs = _kind(first.task), _kind(delta.task)
         if ours != theirs:

@@ -3,17 +3,19 @@
 A term's change is (1/dim) * L1 distance from start to end: the mean absolute change of an element.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from bitfit.backbone.anatomy import Term, terms
 from bitfit.backbone.load import Backbone
 from bitfit.delta.delta import Delta, read_values
-from bitfit.methods.prepare import graft
+from bitfit.methods.prepare import graft, graft_start
 from bitfit.methods.slots import Slot
 
 WEIGHT_ROLE = "weight"  # of a changed parameter that is no bias vector
@@ -38,13 +40,14 @@ class Change:
 def changes(delta: Delta, backbone: Backbone) -> tuple[Change, ...]:
     """The change of every term that the delta holds, in the model's order.
 
-    Heads are left out: they have no start that the file knows.
+    What has no start that the file knows is left out: heads, and new parameters drawn by a seed that it does not say.
     """
     delta.check(backbone)
     model = backbone.task_model(delta.task.head)
-    seed = delta.settings.get("seed", 0)
+    seed = delta.settings.get("seed")
     graft(model, delta.method, seed if isinstance(seed, int) else 0)  # new parameters began as this seed drew them
-    slots = [slot for slot in delta.slots if not slot.in_head]
+    drawn = set() if isinstance(seed, int) else _drawn(model, delta.method)
+    slots = [slot for slot in delta.slots if not slot.in_head and slot.name not in drawn]
     starts = read_values(slots, model)
     by_name: dict[str, list[Term]] = {}
     for term in terms(model):
@@ -58,6 +61,23 @@ def changes(delta: Delta, backbone: Backbone) -> tuple[Change, ...]:
             by_name.get(slot.name, []),
         )
     )
+
+
+def by_layer(changes: Sequence[Change]) -> dict[tuple[str, int], float]:
+    """The change of each term in each layer, where it has one: terms that share a symbol there are one vector."""
+    sums: dict[tuple[str, int], tuple[float, int]] = {}
+    for change in changes:
+        if change.layer is not None:
+            place = (change.symbol or change.role, change.layer)
+            total, size = sums.get(place, (0.0, 0))
+            sums[place] = (total + change.change * change.size, size + change.size)
+    return {place: total / size for place, (total, size) in sums.items()}
+
+
+def _drawn(model: nn.Module, method: str) -> set[str]:
+    """New parameters that begin otherwise for another seed."""
+    one, other = (graft_start(model, method, seed) for seed in (0, 1))
+    return {name for name, start in one.items() if not torch.equal(start, other[name])}
 
 
 def _of_slot(slot: Slot, moved: NDArray[np.float64], inside: list[Term]) -> Iterator[Change]:

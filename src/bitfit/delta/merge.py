@@ -32,17 +32,18 @@ def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     if target.exists():
         raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
     with delta.applied(backbone) as model:
-        _refuse_own_head(model)
+        _refuse_own_head(model, delta.task)
         _name_labels(model, delta.task)
         return _write(_ordinary(model, delta), backbone, target)
 
 
-def _refuse_own_head(model: PreTrainedModel) -> None:
-    if not type(model).__module__.startswith("transformers."):
-        raise DeltaError(
-            f"{type(model).__name__} is bitfit's own head, which transformers cannot load by itself. "
-            "Train with the architecture's own head (--pool first) to merge."
-        )
+def _refuse_own_head(model: PreTrainedModel, task: Task) -> None:
+    if type(model).__module__.startswith("transformers."):
+        return
+    remedy = "Train with the architecture's own head (--pool first) to merge."
+    if task.kind in ("tags", "span"):
+        remedy = f"'{model.config.model_type}' has none for the kind '{task.kind}': keep the delta file."
+    raise DeltaError(f"{type(model).__name__} is bitfit's own head, which transformers cannot load by itself. {remedy}")
 
 
 def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:

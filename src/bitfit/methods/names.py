@@ -11,7 +11,7 @@ from bitfit.errors import RequestError
 
 AUTO = "auto:"
 
-_SHAPE = re.compile(r"(?P<family>[a-z][a-z0-9-]*)(\[(?P<terms>[^\[\]]*)\])?(@(?P<layers>.+))?")
+_SHAPE = re.compile(r"(?P<family>[A-Za-z][A-Za-z0-9_-]*)(\[(?P<terms>[^\[\]]*)\])?(@(?P<layers>.+))?")
 _LAYERS = re.compile(r"(?P<first>\d+)(-(?P<last>\d+))?|(?P<end>first|last)(?P<count>[1-9]\d*)")
 
 
