@@ -14,7 +14,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
     monkeypatch.setattr(progress, "log", lambda: console)
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
-    with Shown() as watcher:
+    with Shown("7,469 of 9,815") as watcher:
         watcher.started(4, 1)
         for step in range(1, 5):
             watcher.stepped(step, 0.5, 100 * step)
@@ -35,5 +35,5 @@ def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> Non
     lines = shown(monkeypatch, terminal=False).splitlines()
     assert lines[0].startswith("step 1 of 4  loss 0.5000")
     assert lines[0].endswith("s left")
-    assert "epoch 1: validation loss 0.6000  accuracy 0.7500  f1 0.7000" in lines
+    assert "epoch 1: validation (7,469 of 9,815): loss 0.6000  accuracy 0.7500  f1 0.7000" in lines
     assert not any("\x1b" in line for line in lines)

@@ -110,6 +110,7 @@ def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     assert "mine.csv, row 31, column 'text': the text is empty" in message
     assert "mine.csv, row 32, column 'label': the label is missing" in message
     assert "mine.csv, row 33, column 'text': the text has 1,000,001 characters" in message
+    assert [line.split("row ")[1][:2] for line in message.splitlines()[1:]] == ["31", "32", "33"]
 
 
 def test_bytes_that_are_not_utf8_have_their_row_and_column(tmp_path: Path) -> None:
@@ -301,6 +302,28 @@ def test_words_and_tags_parted_at_spaces(tmp_path: Path) -> None:
     assert "row 11, column 'kinds': 2 words but 1 tags" in refusal(path, tokens="words", tags="kinds")
 
 
+def test_columns_of_words_and_tags_are_known_by_their_names(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "mine.csv", [("a b", "X Y"), ("c d", "Y X")] * 5, "tokens,tags")
+    assert load_task(str(path)).task.kind == "tags"
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "column"),
+    [
+        ("['EU', 'rejects']", "B O", "tokens"),
+        ('["EU"]', "B", "tokens"),
+        ("EU rejects", "[3, 0]", "tags"),
+        ("EU rejects", "[3 0]", "tags"),
+    ],
+)
+def test_lists_that_were_written_as_texts_are_no_words(tmp_path: Path, words: str, tags: str, column: str) -> None:
+    path = tmp_path / "mine.tsv"
+    path.write_text("tokens\ttags\n" + "a b\tB O\n[ c ]\tO B O\n" * 9 + f"{words}\t{tags}\n")
+    assert f"row 19, column '{column}': expected a list of" in (message := refusal(path))
+    assert "1 problem " in message
+    assert "without brackets" in message
+
+
 def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "mine.csv", ROWS)
     assert "--text and --label both name the column 'text'" in refusal(path, text="text", label="text")
@@ -313,6 +336,13 @@ def test_one_json_list_is_told_of_once(tmp_path: Path, indent: int | None) -> No
     (tmp_path / "mine.json").write_text(json.dumps(rows, indent=indent))
     message = refusal(tmp_path / "mine.json")
     assert "is one JSON list. Save it as JSON lines" in message
+    assert "row 2" not in message
+
+
+def test_json_over_several_lines_is_told_of_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"data": [{"text": "t", "label": 1}]}, indent=1))
+    message = refusal(tmp_path / "mine.json")
+    assert "has JSON over several lines. Save it as JSON lines" in message
     assert "row 2" not in message
 
 

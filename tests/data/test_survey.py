@@ -34,6 +34,15 @@ def test_problems_of_all_parts_are_told_together(tmp_path: Path) -> None:
         assert words in str(caught.value)
 
 
+def test_problems_are_told_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("one,two\n,b\na,\n,b\n")
+    task = Task("pair", "number", ("one", "two"), "n")
+    with pytest.raises(DataError) as caught:
+        survey(path, Inputs.of(task), 10)
+    assert [problem.split(", ")[1] for problem in caught.value.problems] == ["row 1", "row 2", "row 3"]
+
+
 def test_reading_stops_where_all_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,n\n" + ",1\n" * (5 * MOST_PROBLEMS))

@@ -72,18 +72,12 @@ def _trained(backbone: Any, method: str, epochs: int, train_size: int | None) ->
     from bitfit.cli.progress import Shown
     from bitfit.data.options import DataOptions
     from bitfit.training.config import TrainConfig
-    from bitfit.training.train import train
+    from bitfit.training.train import task_data, train
 
     log().print(f"\n{method} on {TASK}")
-    with Shown() as shown:
-        return train(
-            backbone,
-            TASK,
-            method,
-            TrainConfig(epochs=epochs),
-            options=DataOptions(train_size=train_size),
-            watcher=shown,
-        )
+    data = task_data(backbone, TASK, DataOptions(train_size=train_size))
+    with Shown(data.measured_on["validation"]) as shown:
+        return train(backbone, data, method, TrainConfig(epochs=epochs), watcher=shown)
 
 
 def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answer]") -> None:

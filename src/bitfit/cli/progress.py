@@ -18,7 +18,8 @@ SMOOTHING = 0.95  # share of the old value in the shown loss
 class Shown(Watcher):
     """A watcher for people. Use it as a context: the bar ends with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured_on: str = "") -> None:
+        self.measured_on = measured_on  # rows of validation, where needed of how many: "7,469 of 9,815"
         self.console = log()
         self.terminal = self.console.is_terminal
         self.bar = Progress(
@@ -71,7 +72,8 @@ class Shown(Watcher):
         self.metric = next((f"{name} {value:.4f}" for name, value in scores.items() if name != "loss"), "")
         which = f"row {row + 1}, " if self.rows > 1 else ""
         text = "  ".join(f"{metric} {score:.4f}" for metric, score in scores.items())
-        self.console.print(f"{which}epoch {epoch}: validation {text or 'none'}")
+        of = f" ({self.measured_on}):" if self.measured_on else ""
+        self.console.print(f"{which}epoch {epoch}: validation{of} {text or 'none'}")
 
     def said(self, text: str) -> None:
         self.console.print(text)

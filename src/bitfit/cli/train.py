@@ -76,7 +76,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         document = {"delta": str(path), "finished_before": True, **finished.to_json()}
         result(as_json, document, lambda console: _show(console, [finished], 0, path))
         return 0
-    with Shown() as shown, ended_by_sigterm():
+    with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
         runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
     best = _best(runs)
     stopped = len(runs) < len(configs) or any(run.stopped for run in runs)

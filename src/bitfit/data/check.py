@@ -4,6 +4,7 @@ Problems are gathered, each with its file, row, column and what was found; a row
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,13 @@ MOST_CHARACTERS = 1_000_000
 _LISTED_LABELS = 8
 _LONGEST_START = 9  # digits of an answer's place
 
+# "['EU', 'rejects']" and "[3, 0]": what a table program makes of lists.
+_WRITTEN_LIST = re.compile(r"""\[\s*((['"]).*\2|[0-9]+(,?\s+[0-9]+|,[0-9]+)+)\s*,?\s*\]""", re.DOTALL)
+
+_LISTS = " (as text: parted at spaces, without brackets)"
+
+Found = list[tuple[int, str]]  # the row's index and what is wrong with it
+
 
 def checked(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> pa.Table:
     """The rows in the shape of a TaskTable; what is wrong is added to `problems`, its values are then empty."""
@@ -24,12 +32,19 @@ def checked(part: Part, columns: Columns, labels: Sequence[str], problems: list[
     if absent:
         problems.append(f"{part.place}: no column {', '.join(map(repr, absent))}; found {', '.join(part.columns)}")
         return None
+    found: Found = []
+    table = _table(part, columns, labels, found)
+    problems += _by_row(found)
+    return table
+
+
+def _table(part: Part, columns: Columns, labels: Sequence[str], found: Found) -> pa.Table:
     if columns.kind == "tags":
-        return _sentences(part, columns, labels, problems)
-    arrays = {name: _column(part, name, text_problem, "", problems) for name in columns.texts}
+        return _sentences(part, columns, labels, found)
+    arrays = {name: _column(part, name, text_problem, "", found) for name in columns.texts}
     if columns.kind == "span":
-        return _spans(part, columns, arrays, problems)
-    arrays[columns.label] = _labels(part, columns, labels, problems)
+        return _spans(part, columns, arrays, found)
+    arrays[columns.label] = _labels(part, columns, labels, found)
     kinds = {name: pa.string() for name in columns.texts}
     kinds[columns.label] = pa.float32() if columns.kind == "number" else pa.int64()
     return pa.table({name: pa.array(values, kinds[name]) for name, values in arrays.items()})
@@ -37,7 +52,15 @@ def checked(part: Part, columns: Columns, labels: Sequence[str], problems: list[
 
 def texts_only(part: Part, names: Sequence[str], problems: list[str]) -> dict[str, list[str]]:
     """The text columns of rows that need no label (to predict), checked like any other."""
-    return {name: _column(part, name, text_problem, "", problems) for name in names}
+    found: Found = []
+    columns = {name: _column(part, name, text_problem, "", found) for name in names}
+    problems += _by_row(found)
+    return columns
+
+
+def _by_row(found: Found) -> list[str]:
+    """What is wrong in the order in which someone mends it: row by row, not column by column."""
+    return [problem for _, problem in sorted(found, key=lambda one: one[0])]
 
 
 def text_problem(value: Any) -> str | None:
@@ -64,24 +87,22 @@ def _missing(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _column(
-    part: Part, name: str, problem: Callable[[Any], str | None], instead: Any, problems: list[str]
-) -> list[Any]:
+def _column(part: Part, name: str, problem: Callable[[Any], str | None], instead: Any, found: Found) -> list[Any]:
     good = []
     for index, value in enumerate(part.columns[name]):
         wrong = problem(value)
         if wrong is not None:
-            problems.append(f"{part.where(index, name)}: {wrong}")
+            found.append((index, f"{part.where(index, name)}: {wrong}"))
         good.append(value if wrong is None else instead)
     return good
 
 
-def _labels(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> list[Any]:
+def _labels(part: Part, columns: Columns, labels: Sequence[str], found: Found) -> list[Any]:
     if columns.kind == "number":
-        numbers = _column(part, columns.label, _number_problem, 0.0, problems)
+        numbers = _column(part, columns.label, _number_problem, 0.0, found)
         return [float(value) for value in numbers]
     known = {name: index for index, name in enumerate(labels)}
-    named = _column(part, columns.label, lambda value: _class_problem(value, known), None, problems)
+    named = _column(part, columns.label, lambda value: _class_problem(value, known), None, found)
     return [known.get(label_text(value) or "", -1) for value in named]
 
 
@@ -113,7 +134,7 @@ def _class_problem(value: Any, known: Mapping[str, int]) -> str | None:
     return f"the label {shown(text)} is not among those of train ({names})"
 
 
-def _sentences(part: Part, columns: Columns, labels: Sequence[str], problems: list[str]) -> pa.Table:
+def _sentences(part: Part, columns: Columns, labels: Sequence[str], found: Found) -> pa.Table:
     known = {name: index for index, name in enumerate(labels)}
     tokens_name, tags_name = columns.texts[0], columns.label
     tokens, tags = [], []
@@ -123,40 +144,45 @@ def _sentences(part: Part, columns: Columns, labels: Sequence[str], problems: li
         if wrong is None:
             column, wrong = tags_name, _tags_problem(words, names, known)
         if wrong is not None:
-            problems.append(f"{part.where(index, column)}: {wrong}")
+            found.append((index, f"{part.where(index, column)}: {wrong}"))
         tokens.append(words if wrong is None else [])
         tags.append([known[label_text(name) or ""] for name in names] if wrong is None else [])
     types = (pa.list_(pa.string()), pa.list_(pa.int64()))
     return pa.table({tokens_name: pa.array(tokens, types[0]), tags_name: pa.array(tags, types[1])})
 
 
+def parted(value: Any) -> Any:
+    """Words or tags, parted at spaces where they are one text; a list that was written as a text stays what it is."""
+    return value.split() if isinstance(value, str) and not _WRITTEN_LIST.fullmatch(value.strip()) else value
+
+
 def words_problem(words: Any) -> str | None:
     """What is wrong with the words of a sentence, or None."""
     if not isinstance(words, list) or not words:
-        return f"expected a list of words, found {shown(words)}"
+        return f"expected a list of words{_LISTS if isinstance(words, str) else ''}, found {shown(words)}"
     wrong = next((found for found in map(text_problem, words) if found is not None), None)
     return wrong and f"a word of the sentence: {wrong}"
 
 
 def _tags_problem(words: list[str], names: Any, known: Mapping[str, int]) -> str | None:
     if not isinstance(names, list):
-        return f"expected a list of tags, found {shown(names)}"
+        return f"expected a list of tags{_LISTS if isinstance(names, str) else ''}, found {shown(names)}"
     if len(names) != len(words):
         return f"{len(words)} words but {len(names)} tags"
     wrong = next((name for name in names if label_text(name) not in known), None)
     return None if wrong is None and None not in names else f"a tag is missing or unknown: {shown(wrong)}"
 
 
-def _spans(part: Part, columns: Columns, arrays: dict[str, list[Any]], problems: list[str]) -> pa.Table:
+def _spans(part: Part, columns: Columns, arrays: dict[str, list[Any]], found: Found) -> pa.Table:
     answers = []
     for index, (value, context) in enumerate(zip(part.columns[columns.label], arrays[columns.texts[1]], strict=True)):
         if not context:
-            found: dict[str, list[Any]] | str = _NO_ANSWER  # the context is told of already
+            answer: dict[str, list[Any]] | str = _NO_ANSWER  # the context is told of already
         else:
-            found = _answers(value, context, part.columns.get("answer_start", ()), index)
-        if isinstance(found, str):
-            problems.append(f"{part.where(index, columns.label)}: {found}")
-        answers.append(_NO_ANSWER if isinstance(found, str) else found)
+            answer = _answers(value, context, part.columns.get("answer_start", ()), index)
+        if isinstance(answer, str):
+            found.append((index, f"{part.where(index, columns.label)}: {answer}"))
+        answers.append(_NO_ANSWER if isinstance(answer, str) else answer)
     kind = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
     ids = part.columns.get("id") or [part.where(index) for index in range(len(part))]
     names = {**arrays, columns.label: pa.array(answers, kind), "id": pa.array([str(one) for one in ids])}

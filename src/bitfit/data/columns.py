@@ -24,7 +24,8 @@ PAIRS = (
     ("text_a", "text_b"),
     ("query", "passage"),
 )
-TAG_NAMES = ("tags", "ner_tags", "pos_tags", "upos", "xpos", "labels", "label")
+_SURE_TAG_NAMES = ("tags", "ner_tags", "pos_tags", "upos", "xpos")  # of nothing but tags, also where they are texts
+TAG_NAMES = (*_SURE_TAG_NAMES, "labels", "label")
 _NUMBERING = ("id", "idx", "index")
 TOKEN_NAMES = ("tokens", "words")
 NUMBER = re.compile(r"[-+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][-+]?[0-9]+)?")
@@ -121,7 +122,10 @@ def _is_tagging(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> b
     if options.tokens or options.tags:
         return True
     tokens = _first(TOKEN_NAMES, list(columns))
-    return not options.text and tokens is not None and any(isinstance(one, list) for one in columns[tokens])
+    if options.text or tokens is None:
+        return False
+    named = not options.label and _first(_SURE_TAG_NAMES, list(columns)) is not None
+    return named or any(isinstance(one, list) for one in columns[tokens])
 
 
 def _tagging(names: Sequence[str], options: DataOptions, place: str) -> Columns:

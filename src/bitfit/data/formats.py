@@ -120,18 +120,20 @@ def _read_jsonl(path: Path, rows: int) -> Iterator[Part]:
         first = True
         while chunk := list(islice(numbered, rows)):
             if first:
-                _refuse_array(path, chunk[0][1])
+                _refuse_whole(path, chunk[0][1])
             yield _json_part(path, chunk)
             first = False
         if first:
             yield Part(str(path), {})
 
 
-def _refuse_array(path: Path, line: str) -> None:
-    """A file that is one list is told of once, and not for each of its lines."""
+def _refuse_whole(path: Path, line: str) -> None:
+    """A file that is one list or one object is told of once, and not for each of its lines."""
     opening = line.strip()
     if opening == "[" or opening.startswith("[{"):
         raise DataError(f"{path} is one JSON list. Save it as JSON lines: one object on each line, no brackets around.")
+    if opening == "{":
+        raise DataError(f"{path} has JSON over several lines. Save it as JSON lines: one whole object on each line.")
 
 
 def _json_part(path: Path, lines: list[tuple[int, str]]) -> Part:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from bitfit.data.check import texts_only, words_problem
+from bitfit.data.check import parted, texts_only, words_problem
 from bitfit.data.images import image_problem
 from bitfit.data.part import Part, shown
 from bitfit.data.task import Task
@@ -67,7 +67,7 @@ def _good(read: Any, part: Part, index: int, name: str, problems: list[str]) -> 
 
 def _words(value: Any) -> list[str]:
     """The words of a sentence; a text is parted at its spaces."""
-    words = value.split() if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
+    words = list(value) if isinstance(value, tuple) else parted(value)
     wrong = words_problem(words)
     if wrong is not None:
         raise _UnusableError(wrong)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bitfit.backbone.heads import HeadKind
-from bitfit.data.check import checked, has_labels, label_problem
+from bitfit.data.check import checked, has_labels, label_problem, parted
 from bitfit.data.columns import WHOLE, Columns, choose, label_text, mostly_numbers
 from bitfit.data.copies import Copy
 from bitfit.data.folder import SPLIT_WORDS, split_files, split_of
@@ -143,13 +143,8 @@ def _readable(part: Part, columns: Columns) -> Part:
     named = _with_names(part, columns)
     if columns.kind != "tags":
         return named
-    lists = {name: [_words(one) for one in named.columns.get(name, ())] for name in (*columns.texts, columns.label)}
+    lists = {name: [parted(one) for one in named.columns.get(name, ())] for name in (*columns.texts, columns.label)}
     return replace(named, columns={name: lists.get(name, values) for name, values in named.columns.items()})
-
-
-def _words(value: Any) -> Any:
-    """Words or tags, parted at spaces where they are one text."""
-    return value.split() if isinstance(value, str) else value
 
 
 def _with_names(part: Part, columns: Columns) -> Part:
