@@ -74,8 +74,20 @@ def test_gradients_reach_differences_and_gates(structured: bool) -> None:
 
 def test_the_penalty_is_the_expected_number_of_open_gates() -> None:
     gated, theta = rows()
-    theta[:, gated.values :] = 0.0
-    assert float(gated.penalty(theta)) == pytest.approx(PENALTY * gated.gates / 2, rel=1e-5)
+    theta[:, gated.values :] = torch.linspace(-3, 3, gated.gates)
+    theta.requires_grad_()
+    theta.grad = torch.ones_like(theta)
+    odds = torch.linspace(-3, 3, gated.gates, requires_grad=True)
+    wanted = PENALTY * odds.sigmoid().sum()
+    wanted.backward()
+    assert odds.grad is not None
+    assert float(gated.add_penalty(theta)) == pytest.approx(wanted.item(), rel=1e-5)
+    assert torch.equal(theta.grad[0, : gated.values], torch.ones(gated.values))
+    torch.testing.assert_close(theta.grad[0, gated.values :], 1 + odds.grad)
+
+
+def test_gates_have_a_rate_of_their_own_and_differences_no_decay() -> None:
+    gated, _ = rows()
     assert gated.rates()[-1] == pytest.approx(0.1 / 1e-3)
     assert not gated.decays()[: gated.gates].any()
 

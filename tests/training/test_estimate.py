@@ -46,3 +46,9 @@ def test_every_kind_of_task_has_one(backbone: bitfit.Backbone, kind: str) -> Non
     found = estimate(backbone, tiny_data(kind), "bitfit", [TrainConfig()])
     assert 0 < found.needed < found.total
     assert found.to_json()["total"] == found.total
+
+
+@pytest.mark.parametrize("method", ["diff-pruning", "random-uniform", "lora", "houlsby"])
+def test_every_family_of_methods_has_one(backbone: bitfit.Backbone, method: str) -> None:
+    found = estimate(backbone, tiny_data(), method, [TrainConfig()])
+    assert 0 < found.rows < found.needed

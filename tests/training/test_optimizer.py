@@ -52,6 +52,19 @@ def test_rows_that_stay_go_on() -> None:
     torch.testing.assert_close(theta[0], torchs(2, start, 6))
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.1, 100.0])
+def test_a_large_row_steps_as_a_small_one_does(clip: float) -> None:
+    start = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(99))
+    decays, factors = torch.tensor([1.0, 0.0] * 2 + [0.0] * 6), torch.tensor([1.0] * 5 + [30.0] * 5)
+    rows = [start.clone(), start.clone()]
+    adams = [RowAdamW(row, decays, factors, large) for row, large in zip(rows, (1, WIDTH + 1), strict=True)]
+    for step in range(6):
+        for adam in adams:
+            adam.step(gradients(step)[:1].clone(), [1e-2], [clip], [0.5])
+    torch.testing.assert_close(rows[0], rows[1])
+    torch.testing.assert_close(adams[0].state(), adams[1].state())
+
+
 @pytest.mark.parametrize("schedule", ["linear", "constant"])
 def test_the_learning_rate_rises_then_falls_or_stays(schedule: str) -> None:
     config = TrainConfig(warmup=0.2, schedule=schedule)  # type: ignore[arg-type]

@@ -6,10 +6,9 @@ multiplies each gate by one for its whole tensor. Then the largest differences s
 and they alone train on. Knows nothing of data or of the loop.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from bitfit.backbone.anatomy import encoder_of
 from bitfit.backbone.draws import Draws
 from bitfit.errors import RequestError
+from bitfit.methods.gates import HIGHEST, fill_grads, fill_shares, let_through, penalize, slopes
 from bitfit.methods.names import MethodName
 from bitfit.methods.row import RowMap
 from bitfit.methods.slots import Slot
@@ -26,10 +26,8 @@ FAMILY = "diff-pruning"
 STRUCTURED = "structured"
 SHARE = 0.005  # of the encoder's parameters: what is kept
 PENALTY = 1.25e-7  # on each gate's chance of being open
-LOWEST, HIGHEST = -1.5, 1.5  # a gate is drawn from this stretch, then clamped to 0 ... 1
 GATE_START = 5.0  # log odds: nearly all open
 GATE_RATE = 0.1  # learning rate of the gates
-LEVELS = 1 << 16  # of a uniform draw
 
 
 def is_structured(name: MethodName) -> bool:
@@ -51,7 +49,9 @@ class GatedRows(RowMap):
         gated = [slot for slot in slots if not slot.in_head and not slot.inert]
         super().__init__([*gated, *(slot for slot in slots if slot.in_head)], model)
         self.gated, self.structured, self.rate = gated, structured, rate
+        self.head_sizes = [slot.size for slot in self.slots if slot.in_head]
         self.bounds = (0, *accumulate(slot.size for slot in gated))
+        self.places = [slice(*ends) for ends in pairwise(self.bounds)]
         self.gates = self.bounds[-1]
         self.values = super().size
         self.pretrained = self.start[: self.gates]
@@ -85,40 +85,42 @@ class GatedRows(RowMap):
 
     def drawn(self, theta: Tensor, draws: Draws) -> dict[str, Tensor]:
         """Every gate drawn afresh."""
-        count = theta.shape[1] - self.values
-        uniform = draws.bits([count]).float().add_(LEVELS // 2 + 0.5).div_(LEVELS)
-        return self._named(theta, uniform.logit_())
+        return self._named(theta, draws.bits([self.size - self.values]))
 
-    def penalty(self, theta: Tensor) -> Tensor:
-        """The expected number of open gates, weighed; (rows,)."""
-        return PENALTY * torch.sigmoid(theta[:, self.values :] - math.log(-LOWEST / HIGHEST)).sum(1)
+    def add_penalty(self, theta: Tensor) -> Tensor:
+        """The expected number of open gates, weighed."""
+        assert theta.grad is not None
+        return penalize(theta.detach()[0, self.values :], PENALTY, theta.grad[0, self.values :])
 
     def difference(self, theta: Tensor) -> Tensor:
         """What each gated element differs by, without a draw; (gated elements,)."""
-        difference, _, odds = self._parts(theta)
-        return torch.cat(self._gated(difference, odds, None))
+        parts, nothing = self.parts(theta), torch.zeros(1)
+        shares, wholes = self.shares(parts, None)
+        for at, whole in zip(self.places, self.factors(wholes), strict=True):
+            let_through(nothing, parts.differences[at], shares[at], whole, shares[at])
+        return shares
 
-    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Differences, the head, log odds. One split: the way back through a slice fills a whole theta each time."""
-        found = theta[0].split([self.gates, self.values - self.gates, self.size - self.values])
-        return found[0], found[1], found[2]
+    def parts(self, row: Tensor) -> "Parts":
+        """A theta, or its gradient, taken apart."""
+        groups = self.size - self.values - self.gates
+        return Parts(*row.detach()[0].split([self.gates, self.values - self.gates, self.gates, groups]))
 
-    def _gated(self, difference: Tensor, odds: Tensor, noise: Tensor | None) -> list[Tensor]:
-        """What the elements of each slot differ by."""
-        gates: Tensor = _Gate.apply(odds, noise)  # type: ignore[no-untyped-call]
-        sizes = [slot.size for slot in self.gated]
-        own, whole = gates.split([self.gates, len(gates) - self.gates])
-        found = list((difference * own).split(sizes))
-        return [part * gate for part, gate in zip(found, whole, strict=True)] if self.structured else found
+    def shares(self, parts: "Parts", draws: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The gates of all elements, and of whole tensors: as many as there are, or none."""
+        found = torch.empty_like(parts.odds), torch.empty_like(parts.whole_odds)
+        own = (None, None) if draws is None else draws.split([len(part) for part in found])
+        fill_shares(parts.odds, own[0], found[0])
+        fill_shares(parts.whole_odds, own[1], found[1])
+        return found
 
-    def _named(self, theta: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
+    def factors(self, wholes: Tensor) -> list[float]:
+        """The gate of each whole tensor; 1 where they have none."""
+        return [HIGHEST * share for share in wholes.tolist()] if self.structured else [1.0] * len(self.gated)
+
+    def _named(self, theta: Tensor, draws: Tensor | None) -> dict[str, Tensor]:
         """The parameters, each the pretrained one and its gated difference, and the head's."""
-        difference, head, odds = self._parts(theta)
-        parts = self._gated(difference, odds, noise)
-        own = self.pretrained.split([slot.size for slot in self.gated])
-        values = [start + part for start, part in zip(own, parts, strict=True)]
-        heads = [slot.size for slot in self.slots if slot.in_head]
-        return self.named([part[None] for part in (*values, *head.split(heads))])
+        parts: tuple[Tensor, ...] = _Gated.apply(theta, draws, self)  # type: ignore[no-untyped-call]
+        return self.named([part[None] for part in parts])
 
     def pruned(self, theta: Tensor, count: int) -> tuple[list[Slot], dict[str, Tensor]]:
         """The `count` largest differences: their slots, and the whole parameters with these alone changed."""
@@ -147,25 +149,52 @@ class GatedRows(RowMap):
 
     def head_of(self, theta: Tensor) -> dict[str, Tensor]:
         """The head's parameters in a row."""
-        sizes = [slot.size for slot in self.slots if slot.in_head]
-        parts = theta[0].detach()[self.gates : self.values].split(sizes)
+        parts = self.parts(theta).head.split(self.head_sizes)
         slots = [slot for slot in self.slots if slot.in_head]
         return {slot.name: part.clone().view(slot.shape) for slot, part in zip(slots, parts, strict=True)}
 
 
-class _Gate(torch.autograd.Function):
-    """clamp(stretched sigmoid) of log odds and noise, which is overwritten; the way back needs the gate alone."""
+class Parts(NamedTuple):
+    """What a row of the first phase holds, each flat."""
+
+    differences: Tensor
+    head: Tensor
+    odds: Tensor
+    whole_odds: Tensor  # of whole tensors
+
+
+class _Gated(torch.autograd.Function):
+    """A row -> each parameter's values, flat. The way back needs the gates alone, and makes one gradient at once."""
 
     @staticmethod
-    def forward(ctx: Any, odds: Tensor, noise: Tensor | None) -> Tensor:
-        gate = odds.sigmoid() if noise is None else noise.add_(odds).sigmoid_()
-        gate.mul_(HIGHEST - LOWEST).add_(LOWEST).clamp_(0.0, 1.0)
-        ctx.save_for_backward(gate)
-        return gate
+    def forward(ctx: Any, theta: Tensor, draws: Tensor | None, rows: GatedRows) -> tuple[Tensor, ...]:
+        parts = rows.parts(theta)
+        shares, wholes = rows.shares(parts, draws)
+        ctx.save_for_backward(theta, shares, wholes)
+        ctx.rows = rows
+        ctx.set_materialize_grads(False)
+        places = zip(rows.places, rows.factors(wholes), strict=True)
+        values = [
+            let_through(rows.pretrained[at], parts.differences[at], shares[at], whole, torch.empty(at.stop - at.start))
+            for at, whole in places
+        ]
+        return (*values, *parts.head.clone().split(rows.head_sizes))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (gate,) = ctx.saved_tensors
-        above = gate - LOWEST
-        slope = (HIGHEST - gate).mul_(above).mul_(grads[0]).div_(HIGHEST - LOWEST)
-        return slope.masked_fill_((gate == 0) | (gate == 1), 0.0), None
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None, None]:
+        theta, shares, wholes = ctx.saved_tensors
+        rows: GatedRows = ctx.rows
+        found = torch.empty_like(theta)
+        parts, to = rows.parts(theta), rows.parts(found)
+        to_wholes = torch.zeros(len(rows.gated))
+        for number, (at, whole) in enumerate(zip(rows.places, rows.factors(wholes), strict=True)):
+            grad, here = grads[number], (to.differences[at], to.odds[at])
+            if grad is None:  # the model does not look at it
+                here[0].zero_(), here[1].zero_()
+            else:
+                to_wholes[number] = fill_grads(grad.reshape(-1), parts.differences[at], shares[at], whole, here)
+        if rows.structured:
+            torch.mul(to_wholes, slopes(wholes), out=to.whole_odds)
+        for part, grad in zip(to.head.split(rows.head_sizes), grads[len(rows.gated) :], strict=True):
+            part.zero_() if grad is None else part.copy_(grad)
+        return found, None, None

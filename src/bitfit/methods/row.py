@@ -59,8 +59,8 @@ class RowMap:
         """What the learning rate of each number is multiplied with, (P,); None where all have the same."""
         return None
 
-    def penalty(self, theta: Tensor) -> Tensor | None:
-        """What is added to each row's loss, (rows,); None for nothing."""
+    def add_penalty(self, theta: Tensor) -> Tensor | None:
+        """What is added to each row's loss, (rows,), with its gradient added to theta's; None for nothing."""
         del theta
         return None
 

@@ -41,7 +41,7 @@ class Job:
     rows: RowMap
     data: TaskData
     configs: tuple[TrainConfig, ...]  # one for each row, learning rates settled
-    start: Tensor  # (rows, P)
+    start: Tensor  # (rows, P); the training takes it over
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Training:
         self.theta = job.start.clone().requires_grad_()
         self.optimizer = RowAdamW(self.theta.data, job.rows.decays(), job.rows.rates())
         self.draws = Draws([[c.seed, order.DROPOUT] for c in job.configs])
-        self.best = job.start.clone()
+        self.best = job.start
         self.chosen = [self._nothing_chosen() for _ in job.configs]
         self.budget = Budget(TOKENS_A_PASS, int(self.train.lengths.max()), watcher.said)
         self.tokens = 0  # real ones, read in training
@@ -148,10 +148,9 @@ class Training:
         for shared in order.together(chunks, self.train.lengths, budget):
             for i, part in zip((c.row for c in shared), self._pass(shared, counts), strict=True):
                 sums[i] += part
-        penalty = self.job.rows.penalty(self.theta)
+        penalty = self.job.rows.add_penalty(self.theta)
         if penalty is not None:
-            penalty.sum().backward()
-            sums = [part + float(own) for part, own in zip(sums, penalty.detach(), strict=True)]
+            sums = [part + float(own) for part, own in zip(sums, penalty, strict=True)]
         return sums
 
     def _pass(self, shared: list[order.Chunk], counts: list[float]) -> list[float]:

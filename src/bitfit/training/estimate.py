@@ -101,7 +101,7 @@ def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int]:
     """A pass over the longest examples: bytes kept for the way back, bytes of the largest of them, tokens."""
     longest = np.argsort(train.lengths, kind="stable")[::-1]
     which = longest[: max(1, int(np.searchsorted(np.cumsum(train.lengths[longest]), SAMPLE_TOKENS)))]
-    theta = setting.rows.start.clone()[None].requires_grad_()
+    theta = setting.rows.starting_row({})[None].requires_grad_()
     held: dict[int, int] = {}
     still = {parameter.untyped_storage().data_ptr() for parameter in setting.model.parameters()}
     still.add(theta.untyped_storage().data_ptr())

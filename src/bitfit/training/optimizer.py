@@ -1,31 +1,41 @@
 """AdamW over a matrix: each row has its own learning rate, its own clipping and its own count of steps."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+LARGE = 1 << 20  # numbers in a row from which on torch's fused kernel pays: it reads and writes each one once
 
 
 class RowAdamW:
     """Adam's two averages for each number of theta. No decay where `decays` is zero; `factors` are those of the
     learning rate, where numbers differ in it."""
 
-    def __init__(self, theta: Tensor, decays: Tensor, factors: Tensor | None = None) -> None:
-        self.theta, self.factors = theta, factors  # (rows, P), changed in place; (P,)
-        self.decays = decays if bool(decays.any()) else None  # (P,)
+    def __init__(self, theta: Tensor, decays: Tensor, factors: Tensor | None = None, large: int = LARGE) -> None:
+        self.theta = theta  # (rows, P), changed in place
+        self.stretches = _stretches(decays, factors) if len(theta) == 1 and theta.shape[1] >= large else None
+        whole = self.stretches is None
+        self.factors = factors if whole else None  # (P,)
+        self.decays = decays if whole and bool(decays.any()) else None  # (P,)
         self.mean, self.square = torch.zeros_like(theta), torch.zeros_like(theta)
         self.steps = torch.zeros(theta.shape[0], 1)
 
     @torch.no_grad()
     def step(self, grad: Tensor, rates: Sequence[float], clips: Sequence[float], decay: Sequence[float]) -> None:
         """One step down; `grad` is changed. Each sequence has a value for each row."""
-        limit = _column(clips)
+        limit, scale = _column(clips), None
         if float(limit.max()) > 0:
             norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
-            grad.mul_(torch.where(limit > 0, (limit / (norm + 1e-6)).clamp(max=1.0), 1.0))
+            scale = torch.where(limit > 0, (limit / (norm + 1e-6)).clamp(max=1.0), 1.0)
         self.steps += 1
+        if self.stretches is not None:
+            self._step_fused(self.stretches, grad, (rates[0], decay[0]), scale)
+            return
+        if scale is not None:
+            grad.mul_(scale)
         self.mean.lerp_(grad, 1 - BETA_1)
         self.square.mul_(BETA_2).addcmul_(grad, grad, value=1 - BETA_2)
         rate = _column(rates)
@@ -34,6 +44,29 @@ class RowAdamW:
         down = grad.copy_(self.square).div_(1 - BETA_2**self.steps).sqrt_().add_(EPSILON)
         change = torch.div(self.mean, down, out=down).mul_(rate / (1 - BETA_1**self.steps))
         self.theta.sub_(change if self.factors is None else change.mul_(self.factors))
+
+    def _step_fused(
+        self, stretches: "Stretches", grad: Tensor, rate_decay: tuple[float, float], scale: Tensor | None
+    ) -> None:
+        """The same for one large row."""
+        rate, decay = rate_decay
+        for (decays, factor), places in stretches.items():
+            torch._fused_adamw_(
+                [self.theta[0, at] for at in places],
+                [grad[0, at] for at in places],
+                [self.mean[0, at] for at in places],
+                [self.square[0, at] for at in places],
+                [],
+                [self.steps[0, 0]] * len(places),
+                lr=rate * factor,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                weight_decay=decay * decays / factor,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=None if scale is None else scale[0, 0].reciprocal(),
+            )
 
     def select(self, theta: Tensor, rows: Sequence[int]) -> None:
         """Go on with these rows alone; `theta` is already theirs."""
@@ -54,3 +87,20 @@ class RowAdamW:
 def _column(values: Sequence[float]) -> Tensor:
     """A value for each row, as a column."""
     return torch.tensor(values, dtype=torch.float32)[:, None]
+
+
+# Where the numbers of a row have the same (decay, factor).
+Stretches = dict[tuple[float, float], list[slice]]
+
+
+def _stretches(decays: Tensor, factors: Tensor | None) -> Stretches:
+    """Both are constant over long stretches: a few for each parameter."""
+    changes = decays[1:] != decays[:-1]
+    if factors is not None:
+        changes |= factors[1:] != factors[:-1]
+    ends = [0, *(changes.nonzero()[:, 0] + 1).tolist(), len(decays)]
+    found: Stretches = {}
+    for start, stop in pairwise(ends):
+        factor = 1.0 if factors is None else float(factors[start])
+        found.setdefault((float(decays[start]), factor), []).append(slice(start, stop))
+    return found

@@ -87,7 +87,7 @@ def _change(sample: Sample) -> Tensor:
     train = _subset(sample.data.splits["train"], sample.which)
     data = replace(sample.data, splits={"train": train}, notes=())
     config = replace(sample.config, epochs=1, patience=None)
-    training = Training(Job(sample.model, sample.rows, data, (config,), sample.start[None]), Watcher())
+    training = Training(Job(sample.model, sample.rows, data, (config,), sample.start[None].clone()), Watcher())
     training.run()
     return (training.best[0] - sample.start).abs()
 

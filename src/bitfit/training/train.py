@@ -214,9 +214,9 @@ class Setting:
 
     def train(self, configs: Sequence[TrainConfig], watcher: Watcher) -> list[Run]:
         """Train these rows together."""
-        start = torch.stack([self._start(config.seed) for config in configs])
         if isinstance(self.rows, GatedRows):
-            return [self._train_gates(start, configs[0], watcher)]
+            return [self._train_gates(configs[0], watcher)]
+        start = torch.stack([self._start(config.seed) for config in configs])
         ready = self._read_ahead(watcher)
         training = ready._loop(start, configs, watcher)
         return [ready._run(training, i) for i in range(len(configs))]
@@ -248,17 +248,20 @@ class Setting:
                 keeper.close()
         return training
 
-    def _train_gates(self, start: Tensor, config: TrainConfig, watcher: Watcher) -> Run:
+    def _train_gates(self, config: TrainConfig, watcher: Watcher) -> Run:
         """Two phases of the same loop: all differences with gates, then what the gates left."""
         assert isinstance(self.rows, GatedRows)
+        start = self._start(config.seed)[None]
         first = replace(self, held=self.held.part("gates"))._loop(start, [config], watcher)
         selection, rows, left = pruned(self.heads, self.selection, self.rows, first.theta.detach())
         watcher.said(f"{self.method.name}: {selection.size:,} elements are left, the head's among them; they train on")
         second = replace(self, selection=selection, rows=rows, held=self.held.part("left"))
-        run = second._run(second._loop(left, [config], watcher, first.stopped), 0)
-        history = ({"phase": "gates", **epoch} for epoch in first.progress[0].history)
-        seconds = first.seconds + run.seconds
-        rate = (first.tokens + run.seconds * run.tokens_per_second) / max(seconds, 1e-9)
+        history = [{"phase": "gates", **epoch} for epoch in first.progress[0].history]
+        seconds, tokens, stopped = first.seconds, first.tokens, first.stopped
+        del first, start  # several times the model's size
+        run = second._run(second._loop(left, [config], watcher, stopped), 0)
+        seconds += run.seconds
+        rate = (tokens + run.seconds * run.tokens_per_second) / max(seconds, 1e-9)
         return replace(run, history=(*history, *run.history), seconds=seconds, tokens_per_second=rate)
 
     def _run(self, training: Training, row: int) -> Run:

@@ -1,0 +1,74 @@
+"""Gates that can close (Louizos and others, 2018): how they are drawn, what they let through, and the way back.
+
+A gate is sigmoid(log odds + logistic noise), stretched to -1.5 ... 1.5 and clamped to 0 ... 1. Every function goes
+through its tensors in pieces, so that what is made on the way stays in the processor's cache. Knows nothing of slots.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+PIECE = 1 << 16  # elements
+LEVELS = 1 << 16  # of a uniform draw
+HIGHEST = 1.5  # a gate is drawn from -HIGHEST to HIGHEST
+# A *share* is a gate over HIGHEST: clamp(tanh((odds + noise) / 2), 0, OPEN). It grows by (1 - share ** 2) / 2.
+OPEN = 1 / HIGHEST
+_ZERO, _ONE, _LEVELS = torch.tensor(0.0), torch.tensor(1.0), torch.tensor(float(LEVELS))
+_aten = torch.ops.aten
+
+
+def fill_shares(odds: Tensor, draws: Tensor | None, shares: Tensor) -> None:
+    """The gates' shares; without draws as they stand, without noise. All (gates,), draws uniform 16-bit integers."""
+    if draws is None:
+        torch.mul(odds, 0.5, out=shares).tanh_().clamp_(0.0, OPEN)
+        return
+    for own, bits, share in _pieces(odds, draws, shares):
+        # With y uniform, 1 - sigmoid(odds + noise) = y / (y + (1 - y) e^odds): no logarithm for the noise.
+        level = bits.float().add_(LEVELS // 2 + 0.5)  # y * LEVELS
+        odds_now = own.exp()
+        below = torch.lerp(level, _LEVELS, odds_now, out=odds_now)
+        torch.addcdiv(_ONE, level, below, value=-2.0, out=share).clamp_(0.0, OPEN)
+
+
+def let_through(start: Tensor, difference: Tensor, shares: Tensor, whole: float, out: Tensor) -> Tensor:
+    """start + gate * whole * difference, where `whole` is a gate over all of them."""
+    for here, own, share, value in _pieces(start, difference, shares, out):
+        torch.addcmul(here, share, own, value=HIGHEST * whole, out=value)
+    return out
+
+
+def fill_grads(grad: Tensor, difference: Tensor, shares: Tensor, whole: float, to: tuple[Tensor, Tensor]) -> Tensor:
+    """`grad` is what `let_through` gave's. Fills those of differences and of log odds; returns the whole gate's."""
+    to_whole = torch.zeros(())
+    for own, here, share, to_difference, to_odds in _pieces(grad, difference, shares, *to):
+        torch.addcmul(_ZERO, own, share, value=HIGHEST * whole, out=to_difference)
+        product = own * here
+        to_whole += torch.dot(product, share)
+        _aten.tanh_backward.grad_input(product, share, grad_input=product)
+        # Where a gate is clamped, nothing comes back.
+        _aten.hardtanh_backward.grad_input(product, share, 0.0, OPEN, grad_input=to_odds)
+        to_odds.mul_(HIGHEST / 2 * whole)
+    return HIGHEST * to_whole
+
+
+def slopes(shares: Tensor) -> Tensor:
+    """How fast gates grow with their log odds."""
+    return (HIGHEST / 2 * (1 - shares**2)).masked_fill_((shares == 0) | (shares >= OPEN), 0.0)
+
+
+def penalize(odds: Tensor, weight: float, grad: Tensor) -> Tensor:
+    """`weight` times the expected number of gates that are not shut; its gradient is added to `grad`."""
+    count = torch.zeros(1)
+    for own, to_odds in _pieces(odds, grad):
+        is_open = own.sigmoid()  # the stretch is symmetric: half of it lies above 0
+        count += is_open.sum()
+        to_odds.add_(is_open, alpha=weight).addcmul_(is_open, is_open, value=-weight)
+    return weight * count
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same piece of each; one number stands for all of its tensor's."""
+    sizes = max(tensor.numel() for tensor in tensors)
+    parts = [tensor.expand(sizes).split(PIECE) for tensor in tensors]
+    return zip(*parts, strict=True)
