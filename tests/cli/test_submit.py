@@ -71,6 +71,14 @@ def test_a_test_that_is_not_there_is_said(made: Path, capsys: pytest.CaptureFixt
     assert "nothing to submit" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_told_before_anything_is_answered(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "no" / "glue.zip")
+    assert run(["submit", str(made / "wnli.safetensors"), "--data-dir", str(made), "--out", out]) == 2
+    assert "a folder that does not exist" in capsys.readouterr().err
+
+
 def test_own_data_under_the_name_of_a_task_is_no_submission(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.claim import check_writable
 from bitfit.cli.output import json_option, log, result
 from bitfit.errors import BackboneError, DataError, RequestError
 
@@ -30,6 +31,7 @@ def command(deltas: tuple[Path, ...], out: Path, data_dir: Path | None, model: s
     from bitfit.data.submission import write_submission
     from bitfit.delta.delta import Delta
 
+    check_writable(out)
     loaded = [Delta.load(path) for path in deltas]
     _check(loaded)
     answers: dict[str, NDArray[Any]] = {}

@@ -3,8 +3,7 @@
 One file for each test set, `index<TAB>prediction` at its top, rows in the release's order counted from 0.
 """
 
-import os
-import tempfile
+import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from bitfit.data.catalog import DIAGNOSTIC, KNOWN, Known
 from bitfit.data.part import shown
 from bitfit.errors import DataError
+from bitfit.files import write_whole
 
 HEADER = "index\tprediction"
 HIGHEST = 5.0  # of an STS-B score; the lowest is 0
@@ -83,15 +83,14 @@ def write_submission(path: Path, answers: Mapping[str, NDArray[Any]]) -> tuple[s
     problems = [problem for name, text in texts.items() for problem in _problems(BY_NAME[name], text)]
     if problems:
         raise DataError("These answers cannot be submitted.", problems)
-    handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}-")
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in texts.items():
-                archive.writestr(zipfile.ZipInfo(name), text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_whole(path, [whole.getbuffer()])
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written: {error.strerror or error}.") from error
     return tuple(file.name for file in FILES if file.name not in texts)
 
 
