@@ -73,7 +73,8 @@ class Shape:
     def hidden(self, group: Group) -> Tensor | None:
         """What is added to a group's scores to hide places; broadcasts over (sequences, heads, from, to)."""
         seen = None if group.full is None else group.full[:, None, None, :]
-        ahead = torch.arange(group.width)[:, None] - torch.arange(group.width)[None, :]
+        places = torch.arange(group.width, device=group.places.device)
+        ahead = places[:, None] - places[None, :]
         if self.causal:
             seen = (ahead >= 0) if seen is None else seen & (ahead >= 0)
         if self.window is not None and self.window < group.width:
@@ -81,7 +82,7 @@ class Shape:
             seen = near if seen is None else seen & near
         if seen is None:
             return None
-        return torch.zeros(seen.shape).masked_fill_(~seen, LOWEST)
+        return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, LOWEST)
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -181,7 +182,7 @@ def _weights(q: Tensor, k: Tensor, shape: Shape, group: Group) -> Tensor:
     if hidden is not None:
         scores.add_(hidden.to(scores.dtype))
     highest = scores.amax(-1, keepdim=True)
-    if float(highest.abs().amax()) > SAFE_EXPONENT:
+    if not scores.is_cpu or float(highest.abs().amax()) > SAFE_EXPONENT:  # a GPU's host does not wait to look
         scores.sub_(highest)
     return scores.exp_()
 

@@ -1,12 +1,14 @@
 """Dropout draws: fast, independent between sites, steps and rows, and the same for a row alone or beside others.
 
-Each row has a generator of its own (SFC64, 64 bits at a time, cut into 16-bit draws) that moves on with every
-draw. torch's own generator for the CPU draws one element after another and costs more than the matrix products.
-Knows nothing of layers.
+Each row has a generator of its own that moves on with every draw. On a processor it is SFC64, 64 bits at a time, cut
+into 16-bit draws: torch's own draws one element after another and costs more than the matrix products. On a GPU it is
+torch's. Knows nothing of layers.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ ALL_BITS = 2**64 - 1
 
 class Draws:
     """One generator for each row."""
+
+    generators: list[Any]
 
     def __init__(self, seeds: Sequence[int | Sequence[int]]) -> None:
         self.generators = [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
@@ -63,6 +67,47 @@ class Draws:
         for generator, saved in zip(self.generators, state, strict=True):
             inner = {**saved["state"], "state": np.array(saved["state"]["state"], dtype=np.uint64)}
             generator.bit_generator.state = {**saved, "state": inner}
+
+
+class DeviceDraws(Draws):
+    """The same on a device, with generators of torch. A row draws the same alone and beside others where it draws as
+    many at once: how a GPU counts draws depends on that."""
+
+    def __init__(self, seeds: Sequence[int | Sequence[int]], device: torch.device) -> None:
+        self.device = device
+        self.generators = [_generator(seed, device) for seed in seeds]
+
+    def bits(self, sizes: Sequence[int]) -> Tensor:
+        found = torch.empty(sum(sizes), dtype=torch.int16, device=self.device)
+        for generator, (start, stop) in zip(self.generators, pairwise((0, *accumulate(sizes))), strict=True):
+            if start < stop:
+                found[start:stop].random_(-LEVELS, LEVELS, generator=generator)
+        return found
+
+    def seed(self) -> int:
+        """Made of where the first row's generator stands, which the host knows without waiting; then it moves on."""
+        first = self.generators[0]
+        digest = hashlib.blake2b(first.get_state().numpy().tobytes(), digest_size=8).digest()
+        torch.empty(1, device=self.device).uniform_(generator=first)
+        return int.from_bytes(digest, "little") // 2
+
+    def state(self) -> list[dict[str, Any]]:
+        return [{"torch": generator.get_state().numpy().tobytes().hex()} for generator in self.generators]
+
+    def restore(self, state: Sequence[dict[str, Any]]) -> None:
+        for generator, saved in zip(self.generators, state, strict=True):
+            generator.set_state(torch.frombuffer(bytearray.fromhex(saved["torch"]), dtype=torch.uint8))
+
+
+def draws_on(device: torch.device, seeds: Sequence[int | Sequence[int]]) -> Draws:
+    """One generator for each row, of the kind that suits the device."""
+    return Draws(seeds) if device.type == "cpu" else DeviceDraws(seeds, device)
+
+
+def _generator(seed: int | Sequence[int], device: torch.device) -> torch.Generator:
+    """A generator of torch with all bits of a seed of numpy's kind mixed."""
+    mixed = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0]))
 
 
 def _plain(state: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
-from bitfit.backbone.rows import Flow
+from bitfit.backbone.rows import Flow, Layout
 
 
 def quicken(model: nn.Module, flow: Flow, compute: torch.dtype) -> None:
@@ -82,7 +82,7 @@ class FastNorm(nn.Module):
         entries = x.numel() // x.shape[-1]
         bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else ()
         if self.weight.dim() == 2:
-            return _norm_of_each_row(x.float(), self.weight, self.bias, self.eps, bounds).to(self.compute)
+            return _norm_of_each_row(x.float(), self.weight, self.bias, self.eps, self.flow.layout).to(self.compute)
         if self.weight.requires_grad:
             y = functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
             return y.to(self.compute)
@@ -165,7 +165,7 @@ class _FrozenNorm(torch.autograd.Function):
     ) -> Tensor:
         ctx.many = bias is not None and bias.dim() == 2
         own = None if ctx.many else bias
-        y, mean, spread = torch.native_layer_norm(x, (x.shape[-1],), scale, own, eps)
+        y, mean, spread = torch.native_layer_norm(_of_one_format(x), (x.shape[-1],), scale, own, eps)
         ctx.save_for_backward(x, mean, spread, scale)
         ctx.bounds = bounds
         y = y.to(compute)
@@ -177,9 +177,10 @@ class _FrozenNorm(torch.autograd.Function):
         (g,) = grads
         to_x = None
         if ctx.needs_input_grad[0]:
+            wide = _of_one_format(x)
             to_x = torch.ops.aten.native_layer_norm_backward(
-                g.to(x.dtype), x, (x.shape[-1],), mean, spread, scale, None, [True, False, False]
-            )[0]
+                g.to(wide.dtype), wide, (x.shape[-1],), mean, spread, scale, None, [True, False, False]
+            )[0].to(x.dtype)
         to_bias = _sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
         return to_x, None, to_bias, None, None, None
 
@@ -234,12 +235,17 @@ def _linear_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, bounds: 
     return torch.cat(parts).view(*x.shape[:-1], math.prod(weight.shape[1:2]))
 
 
-def _norm_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, bounds: tuple[int, ...]) -> Tensor:
+def _of_one_format(x: Tensor) -> Tensor:
+    """What a norm's kernel takes beside an fp32 scale: a processor's anything, a GPU's fp32 alone."""
+    return x if x.is_cpu else x.float()
+
+
+def _norm_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, layout: Layout) -> Tensor:
     """A head's norm, whose scale (rows, size) is each row's own."""
-    sizes = torch.tensor(bounds).diff()
     own = functional.layer_norm(x, x.shape[-1:], eps=eps).reshape(-1, x.shape[-1])
-    own = own * weight.repeat_interleave(sizes, dim=0)
-    return (own if bias is None else own + bias.repeat_interleave(sizes, dim=0)).view(x.shape)
+    owners = layout.owners(len(own))
+    own = own * weight.index_select(0, owners)
+    return (own if bias is None else own + bias.index_select(0, owners)).view(x.shape)
 
 
 def _still(values: Tensor) -> nn.Parameter:

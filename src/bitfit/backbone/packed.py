@@ -5,13 +5,15 @@ picked, and the architecture's own head runs on that. Where the table of archite
 whole task model runs over padded batches. Knows nothing of optimizers or files.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -21,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from bitfit.backbone import attention
 from bitfit.backbone.architectures import Architecture, architecture
+from bitfit.backbone.device import CPU
 from bitfit.backbone.frozen import FastLinear, FastNorm, LooseDropout, quicken
 from bitfit.backbone.heads import Head
 from bitfit.backbone.rows import Flow, Layout
@@ -50,9 +53,10 @@ class RowModel(nn.Module):
 
     outlet: "Outlet | None"
 
-    def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype) -> None:
+    def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype, device: torch.device = CPU) -> None:
         super().__init__()
         self.flow, self.head, self.packed = Flow(), head, packs(model.config)
+        self.device = device
         self.prefix, self.pad = model.base_model_prefix, _pad(model.config)
         self.places = _places(model.config)
         encoder = model.base_model
@@ -65,6 +69,7 @@ class RowModel(nn.Module):
         object.__setattr__(self, "outlet", _take_out(model) if self.packed else None)
         quicken(model, self.flow, torch.float32)
         self.model = model
+        _move(self, device)
         self.requires_grad_(False)  # what trains is handed in at each pass
         if self.packed:
             _use_packed_attention(encoder, self.flow)
@@ -105,30 +110,25 @@ class RowModel(nn.Module):
 
     def _padded(self, batch: Batch) -> Tensor:
         """The whole task model, as anybody runs it."""
-        inputs, real = self._images(batch) if batch.pixels is not None else self._texts(batch)
-        self.flow.layout = Layout(batch.layout.lengths, batch.layout.counts, real.shape[1])
+        self.flow.layout = replace(batch.layout, width=max(batch.layout.lengths))
+        real = batch.layout.real
+        inputs = self._texts(batch, real) if batch.pixels is None else {"pixel_values": batch.pixels}
         with self._own_draws():
             answer = self.model(**inputs)
         numbers = _numbers(answer, self.head)
-        return numbers if self._per_text else numbers[real]
+        return numbers if self._per_text else numbers.flatten(0, 1).index_select(0, real)
 
-    def _images(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """What the task model takes of a batch of images, and which places are real."""
-        assert batch.pixels is not None
-        return {"pixel_values": batch.pixels}, torch.ones(len(batch.pixels), 1, dtype=torch.bool)
+    def _texts(self, batch: Batch, real: Tensor) -> dict[str, Tensor]:
+        """What the task model takes of a batch of texts; `real` are the numbers of the places that are not padding."""
+        shape = (len(batch.layout.lengths), max(batch.layout.lengths))
 
-    def _texts(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """The same of a batch of texts."""
-        layout = batch.layout
-        width = max(layout.lengths)
-        real = torch.arange(width)[None, :] < torch.tensor(layout.lengths)[:, None]
-        inputs = {
-            "input_ids": torch.full(real.shape, self.pad).masked_scatter_(real, batch.ids),
-            "attention_mask": real.long(),
-        }
+        def spread(values: Tensor, empty: int) -> Tensor:
+            return values.new_full((math.prod(shape),), empty).index_copy_(0, real, values).view(shape)
+
+        inputs = {"input_ids": spread(batch.ids, self.pad), "attention_mask": spread(torch.ones_like(batch.ids), 0)}
         if self.takes_types:
-            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"]).masked_scatter_(real, batch.types)
-        return inputs, real
+            inputs["token_type_ids"] = spread(batch.types, 0)
+        return inputs
 
     def _packed(self, batch: Batch) -> Tensor:
         """The encoder over all tokens, then the head on what it reads of them."""
@@ -138,7 +138,7 @@ class RowModel(nn.Module):
             states = self.read(batch) if batch.states is None else batch.states
             self.outlet.states = states[:, None] if self._per_text else states[None]
             # The head looks at no ids but to find the end of padding: all are alike, and none is padding.
-            answer = self.model(input_ids=torch.full(self.outlet.states.shape[:2], self.pad + 1))
+            answer = self.model(input_ids=torch.full(self.outlet.states.shape[:2], self.pad + 1, device=self.device))
         self.outlet.states = None
         numbers = _numbers(answer, self.head)
         return numbers if self._per_text else numbers[0]
@@ -167,12 +167,12 @@ class RowModel(nn.Module):
 
     def _summary(self, states: Tensor, layout: Layout) -> Tensor:
         """What the head reads of each sequence, (sequences, size)."""
-        starts = torch.tensor(layout.starts)
+        starts = layout.fresh(layout.starts)
         # ModernBERT's configuration may ask for the mean where the task does not.
         if "mean" in (self.head.pool, getattr(self.model.config, "classifier_pooling", None)):
-            owner = torch.repeat_interleave(torch.arange(len(layout.lengths)), torch.tensor(layout.lengths))
-            total = torch.zeros(len(layout.lengths), states.shape[-1]).index_add(0, owner, states.float())
-            return total / torch.tensor(layout.lengths)[:, None]
+            owner = layout.fresh(np.repeat(np.arange(len(layout.lengths)), layout.lengths))
+            total = torch.zeros(len(layout.lengths), states.shape[-1], device=self.device)
+            return total.index_add(0, owner, states.float()) / layout.fresh(layout.lengths)[:, None]
         return states[starts[1:] - 1 if self._known.summary == "last" else starts[:-1]]
 
     def _own_draws(self) -> AbstractContextManager[Any]:
@@ -181,7 +181,7 @@ class RowModel(nn.Module):
             return nullcontext()
         if self.packed:
             return LooseDropout(self.flow) if self._known.loose_dropout else nullcontext()
-        return seeded(self.flow.draws.seed())
+        return seeded(self.flow.draws.seed(), self.device)
 
     @property
     def _known(self) -> Architecture:
@@ -207,6 +207,22 @@ class Outlet(nn.Module):
         elif self.pooler is not None:
             pooled = self.pooler(self.states)
         return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=self.states, pooler_output=pooled)
+
+
+def _move(model: nn.Module, device: torch.device) -> None:
+    """Put every tensor of a model on a device. The backbone shares them and stays where it is, so they are replaced;
+    one that stands under several names stays one."""
+    if device.type == "cpu":
+        return
+    moved: dict[int, Tensor] = {}
+    for module in model.modules():
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None:
+                there = moved.setdefault(id(parameter), nn.Parameter(parameter.detach().to(device), False))
+                module._parameters[leaf] = there  # type: ignore[assignment]
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[leaf] = moved.setdefault(id(buffer), buffer.to(device))
 
 
 def _take_out(model: PreTrainedModel) -> Outlet:

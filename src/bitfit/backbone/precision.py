@@ -1,4 +1,4 @@
-"""Which number format the frozen weights are kept in: asked for, or found by measuring this processor."""
+"""Which number format the frozen weights are kept in: asked for, or found by measuring or asking the device."""
 
 import time
 from functools import cache
@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from bitfit.backbone.device import CPU
 from bitfit.errors import RequestError, nearest
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -14,10 +15,11 @@ WORTH_IT = 1.3  # bf16 must multiply this many times faster than fp32
 MEASURE_S = 0.02  # seconds for each of the two formats
 
 
-def compute_format(precision: Precision) -> torch.dtype:
+def compute_format(precision: Precision, device: torch.device = CPU) -> torch.dtype:
     """The format of frozen weights and of what flows between layers."""
     if precision == "auto":
-        return torch.bfloat16 if fast_bf16() else torch.float32
+        fast = fast_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
     if precision not in FORMATS:
         raise RequestError(f"Unknown precision '{precision}'. {nearest(precision, ['auto', *FORMATS])}")
     return FORMATS[precision]
@@ -25,9 +27,7 @@ def compute_format(precision: Precision) -> torch.dtype:
 
 @cache
 def fast_bf16() -> bool:
-    """Does this processor multiply bf16 fast? A GPU of the last years does; a CPU is measured, once."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+    """Does this processor multiply bf16 fast? It is measured, once."""
     return product_rate(torch.bfloat16) > WORTH_IT * product_rate(torch.float32)
 
 

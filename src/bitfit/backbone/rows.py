@@ -11,8 +11,10 @@ from itertools import accumulate
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from bitfit.backbone.device import CPU, placed
 from bitfit.backbone.draws import Draws
 
 ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
@@ -26,6 +28,11 @@ class Layout:
     lengths: tuple[int, ...]  # tokens of each sequence, in batch order
     counts: tuple[int, ...]  # sequences of each row
     width: int | None = None  # tokens of a padded sequence; None: laid end to end, without padding
+    device: torch.device = CPU  # of the batch's tensors
+
+    def fresh(self, numbers: ArrayLike) -> Tensor:
+        """Numbers of the host as a tensor beside the batch's own. Nothing else decides where such a tensor is."""
+        return placed(torch.from_numpy(np.asarray(numbers)), self.device)
 
     @property
     def rows(self) -> int:
@@ -59,23 +66,40 @@ class Layout:
             raise ValueError(f"{entries} entries belong to no whole number for each of {self.row_starts[-1]}")
         return tuple(row * each for row in self.row_starts)
 
+    def owners(self, entries: int) -> Tensor:
+        """The row of each entry, for those that belong to one."""
+        return self.fresh(np.repeat(np.arange(self.rows), np.diff(self.bounds(entries))))
+
     @cached_property
     def positions(self) -> Tensor:
         """Position of each token within its own sequence, from 0; (tokens,)."""
         lengths = np.asarray(self.lengths)
-        return torch.from_numpy(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths))
+        return self.fresh(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths))
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Where each token stands when every sequence is padded to the longest, counted through all; (tokens,)."""
+        first = np.repeat(np.arange(len(self.lengths)) * max(self.lengths), self.lengths)
+        return self.fresh(first) + self.positions
 
     @cached_property
     def groups(self) -> tuple["Group", ...]:
-        """Sequences of like length, shortest first, no more than the cache holds: what attention works on."""
+        """Sequences of like length, shortest first, no more than a processor's cache holds: what attention works on.
+
+        A GPU has no use for small blocks; and there, what a row draws depends on how much it draws at once.
+        """
         buckets: dict[int, list[int]] = {}
         for i, length in enumerate(self.lengths):
             buckets.setdefault(bucket(length), []).append(i)
         return tuple(
             Group.of(self, width, buckets[width][i : i + most])
-            for width, most in ((width, max(1, SCORES // width**2)) for width in sorted(buckets))
+            for width, most in ((width, self._most(width)) for width in sorted(buckets))
             for i in range(0, len(buckets[width]), most)
         )
+
+    def _most(self, width: int) -> int:
+        """Sequences of a group."""
+        return max(1, SCORES // width**2) if self.device.type == "cpu" else len(self.lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +131,9 @@ class Group:
             tuple(sequences),
             tuple(counts.tolist()),
             int(starts[0, 0]) if whole else None,
-            torch.from_numpy(places.reshape(-1)),
-            None if full.all() else torch.from_numpy(full),
-            None if full.all() else torch.from_numpy(np.flatnonzero(full)),
+            layout.fresh(places.reshape(-1)),
+            None if full.all() else layout.fresh(full),
+            None if full.all() else layout.fresh(np.flatnonzero(full)),
         )
 
 

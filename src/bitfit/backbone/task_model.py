@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 )
 
+from bitfit.backbone.device import CPU
 from bitfit.backbone.heads import Head, head_names
 from bitfit.backbone.own_head import own_task_model
 from bitfit.errors import BackboneError
@@ -77,10 +78,13 @@ def head_start(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` here, and leave the global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Draw from `seed` here, on the processor and on this device, and leave the global generators as they were."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
         yield
 
 

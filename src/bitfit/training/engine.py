@@ -6,7 +6,6 @@ what the rows stand for.
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -15,20 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.draws import Draws
+from bitfit.backbone.device import placed
+from bitfit.backbone.draws import draws_on
 from bitfit.backbone.packed import RowModel
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import better
-from bitfit.errors import TrainingError
+from bitfit.errors import RequestError, TrainingError
 from bitfit.methods.row import RowMap
 from bitfit.training import order
 from bitfit.training.checkpoint import Keeper, State
+from bitfit.training.choices import Choices
 from bitfit.training.config import TrainConfig
 from bitfit.training.loss import losses
 from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.optimizer import RowAdamW
-from bitfit.training.outputs import TOKENS_A_PASS, batch_of, compact, labels_of, outputs
+from bitfit.training.outputs import TOKENS_A_PASS, batch_of, labels_of, outputs
+from bitfit.training.reading import Losses, Shares
 from bitfit.training.schedule import factor
 from bitfit.training.watch import Watcher
 
@@ -75,13 +77,15 @@ class Training:
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
         self.theta = job.start.clone().requires_grad_()
         self.optimizer = RowAdamW(self.theta.data, job.rows.decays(), job.rows.rates())
-        self.draws = Draws([[c.seed, order.DROPOUT] for c in job.configs])
+        self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
         self.best = job.start
-        self.chosen = [self._nothing_chosen() for _ in job.configs]
+        self.chosen = Choices(job.data.task, self.train, len(job.configs), job.model.device)
         self.budget = Budget(TOKENS_A_PASS, int(self.train.lengths.max()), watcher.said)
         self.tokens = 0  # real ones, read in training
         self.seconds = 0.0  # in steps, without evaluation
         self.stopped = False  # by the user
+        self.unread: list[Losses] = []  # of the last steps
+        self.behind = 0 if job.model.device.type == "cpu" else 1  # steps that the host may be ahead of their losses
 
     def run(self) -> None:
         """Train every row to its end. Ctrl-C ends it early with what was best so far."""
@@ -99,22 +103,33 @@ class Training:
             self._keep_unscored()
 
     def step(self) -> None:
-        """One optimizer step of every active row."""
+        """One optimizer step of every active row. On a GPU the host waits for nothing but the step before."""
         start = time.perf_counter()
-        losses_now = self._gradients()
-        self._refuse_infinite(losses_now)
         states = [self.progress[row] for row in self.active]
+        shares = self._gradients()
+        self.unread.append(Losses(self.active, [state.step for state in states], self.tokens, shares))
         self.optimizer.step(
             _taken(self.theta),
             [_rate(state) * factor(state.config, state.step, state.steps) for state in states],
             [state.config.clip for state in states],
             [state.config.weight_decay for state in states],
         )
-        for state, loss in zip(states, losses_now, strict=True):
+        for state in states:
             state.step += 1
-            state.loss_sum += loss
         self.seconds += time.perf_counter() - start
-        self.watcher.stepped(max(s.step for s in states), math.fsum(losses_now) / len(states), self.tokens)
+        self.read_losses(self.behind)
+
+    def read_losses(self, behind: int = 0) -> None:
+        """Those of all steps but the last `behind`: added up, refused where one is not finite, told to the watcher."""
+        while len(self.unread) > behind:
+            start = time.perf_counter()
+            step = self.unread.pop(0)
+            found = step.read()
+            self.seconds += time.perf_counter() - start
+            for row, before, loss in zip(step.rows, step.steps, found, strict=True):
+                _refuse_infinite(self.progress[row], before, loss)
+                self.progress[row].loss_sum += loss
+            self.watcher.stepped(max(step.steps) + 1, math.fsum(found) / len(found), step.tokens)
 
     def finish_epochs(self) -> None:
         """Score the rows that have just seen all their data; rows at their end leave the batch."""
@@ -122,56 +137,57 @@ class Training:
         done = [row for row in self.active if states[row].step == (states[row].epoch + 1) * self.an_epoch[row]]
         if not done:
             return
+        self.read_losses()
         for row, scores in zip(done, self._validate(done), strict=True):
             self._record(row, scores)
         self._leave([row for row in done if self.progress[row].ended])
 
-    def _gradients(self) -> list[float]:
-        """Fill theta's gradient; returns each active row's loss. Where memory runs out, smaller passes do it."""
+    def _gradients(self) -> Shares:
+        """Fill theta's gradient; returns what each row lost. Where memory runs out, smaller passes do it."""
         batches = [self._examples_now(row) for row in self.active]
         drawn, tokens = self.draws.state(), self.tokens
         self.job.model.train()
         self.job.model.flow.draws = self.draws
 
-        def attempt(budget: int) -> list[float]:
+        def attempt(budget: int) -> Shares:
             self.theta.grad, self.tokens = None, tokens  # an attempt before this one may have failed half-way
             self.draws.restore(drawn)
             return self._passes(batches, budget)
 
         return self.budget.fit(attempt)
 
-    def _passes(self, batches: list[NDArray[np.int64]], budget: int) -> list[float]:
+    def _passes(self, batches: list[NDArray[np.int64]], budget: int) -> Shares:
         """All passes of a step, of at most `budget` tokens each where that can be."""
         chunks = [order.cut(i, own, self.train.lengths, budget) for i, own in enumerate(batches)]
         counts = [self._count(own) for own in batches]
-        sums = [0.0] * len(self.active)
-        for shared in order.together(chunks, self.train.lengths, budget):
-            for i, part in zip((c.row for c in shared), self._pass(shared, counts), strict=True):
-                sums[i] += part
+        passes = order.together(chunks, self.train.lengths, budget)
+        shares = [([chunk.row for chunk in shared], self._pass(shared, counts)) for shared in passes]
         penalty = self.job.rows.add_penalty(self.theta)
         if penalty is not None:
-            sums = [part + float(own) for part, own in zip(sums, penalty, strict=True)]
-        return sums
+            shares.append((list(range(len(self.active))), penalty))
+        return shares
 
-    def _pass(self, shared: list[order.Chunk], counts: list[float]) -> list[float]:
+    def _pass(self, shared: list[order.Chunk], counts: list[float]) -> Tensor:
         """Forward and backward through some chunks; returns each one's share of its row's mean loss."""
-        here = [chunk.row for chunk in shared]
-        which = np.concatenate([chunk.examples for chunk in shared])
-        batch = batch_of(self.train, which, tuple(len(chunk.examples) for chunk in shared))
+        here, parts = [chunk.row for chunk in shared], [chunk.examples for chunk in shared]
+        which, device = np.concatenate(parts), self.job.model.device
+        batch = batch_of(self.train, which, tuple(len(own) for own in parts), device)
         kind = self.job.data.task.kind
-        labels = labels_of(self.train, which, per_token=kind == "tags")
+        labels = labels_of(self.train, which, kind == "tags", device)
         with self.draws.only(here):
             answers = self.job.model.answers(batch, self.job.rows.drawn(self._theta(here), self.draws))
             loss = losses(kind, answers, labels, batch.layout)
-            shares = loss.sums / torch.tensor([counts[i] for i in here])
+            shares = loss.sums / placed(torch.tensor([counts[i] for i in here]), device)
             shares.sum().backward()
-        self._note_choices(shared, answers, batch.layout.bounds(len(answers)))
+        self.chosen.note([self.active[i] for i in here], parts, answers, batch.layout)
         self.tokens += len(batch.ids)
-        return [float(x) for x in shares.detach()]
+        return shares.detach()
 
     def _theta(self, here: list[int]) -> Tensor:
         """The values of these active rows."""
-        return self.theta if len(here) == len(self.active) else self.theta[here]
+        if len(here) == len(self.active):
+            return self.theta
+        return self.theta.index_select(0, placed(torch.tensor(here), self.theta.device))
 
     def _examples_now(self, row: int) -> NDArray[np.int64]:
         """The row's next batch."""
@@ -201,7 +217,7 @@ class Training:
         """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""
         state, task = self.progress[row], self.job.data.task
         state.epoch += 1
-        train = {"loss": state.loss_sum / self.an_epoch[row], **self._train_scores(row)}
+        train = {"loss": state.loss_sum / self.an_epoch[row], **self.chosen.scores(row)}
         state.loss_sum = 0.0
         state.history.append({"epoch": state.epoch, "step": state.step, "train": train, "validation": scores})
         now = scores.get(task.metric)
@@ -241,8 +257,9 @@ class Training:
     def state(self) -> State:
         """Everything that the rest of the run depends on. The order of the data is not in it: seeds and steps give it.
 
-        The tensors are the run's own, not copies.
+        The tensors are the run's own, not copies, where they lie on the host.
         """
+        self.read_losses()
         facts = {
             "active": self.active,
             "progress": [progress.to_json() for progress in self.progress],
@@ -250,15 +267,17 @@ class Training:
             "budget": self.budget.tokens,
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "device": self.theta.device.type,
         }
-        chosen = {f"chosen.{row}": own for row in self.active if (own := self.chosen[row]) is not None}
         held = {"theta": self.theta.detach(), "best": self.best, **self.optimizer.state()}
-        return State(facts, {**{name: tensor.numpy() for name, tensor in held.items()}, **chosen})
+        held |= self.chosen.state(self.active)
+        return State(facts, {name: tensor.cpu().numpy() for name, tensor in held.items()})
 
     def restore(self, state: State) -> None:
         """Be where `state` was taken."""
-        facts = state.facts
-        held = {n: torch.from_numpy(t) for n, t in state.tensors.items() if not n.startswith("chosen.")}
+        facts, device = state.facts, self.theta.device
+        _refuse_another_device(facts.get("device", "cpu"), device.type)
+        held = {name: torch.from_numpy(values).to(device) for name, values in state.tensors.items()}
         self.draws.select([self.active.index(row) for row in facts["active"]])
         self.draws.restore(facts["draws"])
         self.active = list(facts["active"])
@@ -269,60 +288,13 @@ class Training:
         self.budget.tokens, self.tokens, self.seconds = facts["budget"], facts["tokens"], facts["seconds"]
         self.theta, self.best = held["theta"].requires_grad_(), held["best"]
         self.optimizer.restore(self.theta.data, held)
-        for row in self.active:
-            self.chosen[row] = state.tensors.get(f"chosen.{row}")
+        self.chosen.restore(self.active, held)
 
     def _keep_unscored(self) -> None:
         """Stopped before a row's first epoch was scored: its values of now are the best there are."""
         for place, row in enumerate(self.active):
             if self.progress[row].epoch == 0:
                 self.best[row] = self.theta.detach()[place]
-
-    def _refuse_infinite(self, losses_now: Sequence[float]) -> None:
-        """A loss that is not finite ends the run, with the step and the learning rate named."""
-        for row, loss in zip(self.active, losses_now, strict=True):
-            if not math.isfinite(loss):
-                state = self.progress[row]
-                now = _rate(state) * factor(state.config, state.step, state.steps)
-                raise TrainingError(
-                    f"The loss became {loss} at step {state.step + 1} of {state.steps} with learning rate "
-                    f"{_rate(state):g} ({now:g} at that step), seed {state.config.seed}. Expected a finite number. "
-                    f"Try a learning rate of {_rate(state) / 3:.1g} or a longer warm-up."
-                )
-
-    def _nothing_chosen(self) -> NDArray[Any] | None:
-        """Room for one row's choices over the training data of an epoch; none for spans, which need much."""
-        if self.job.data.task.kind == "span":
-            return None
-        if self.job.data.task.kind == "tags":
-            return np.zeros(int(self.train.offsets[-1]), np.int16)
-        return np.zeros(len(self.train), np.float32 if self.job.data.task.kind == "number" else np.int16)
-
-    def _note_choices(self, shared: list[order.Chunk], answers: Tensor, bounds: tuple[int, ...]) -> None:
-        """Remember what the rows answered to their training examples."""
-        kind = self.job.data.task.kind
-        if kind == "span":
-            return
-        values = compact(kind, answers)
-        for chunk, start, stop in zip(shared, bounds, bounds[1:], strict=False):
-            chosen = self.chosen[self.active[chunk.row]]
-            assert chosen is not None
-            places = chunk.examples if kind != "tags" else _token_places(self.train, chunk.examples)
-            chosen[places] = values[start:stop]
-
-    def _train_scores(self, row: int) -> dict[str, float]:
-        """The row's scores over the epoch, as it answered while it trained (dropout on)."""
-        chosen, task = self.chosen[row], self.job.data.task
-        if chosen is None:
-            return {}
-        if task.kind == "class":
-            chosen = np.eye(len(task.labels), dtype=np.float32)[chosen]
-        return score(task, self.train, chosen)
-
-
-def _token_places(examples: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the tokens of these examples stand in their split."""
-    return np.concatenate([np.arange(examples.offsets[i], examples.offsets[i + 1]) for i in which])
 
 
 def _taken(theta: Tensor) -> Tensor:
@@ -336,3 +308,24 @@ def _rate(state: Progress) -> float:
     """The row's learning rate before its schedule."""
     assert state.config.learning_rate is not None
     return state.config.learning_rate
+
+
+def _refuse_infinite(state: Progress, before: int, loss: float) -> None:
+    """A loss that is not finite ends the run, with the step and the learning rate named."""
+    if math.isfinite(loss):
+        return
+    rate = _rate(state)
+    raise TrainingError(
+        f"The loss became {loss} at step {before + 1} of {state.steps} with learning rate {rate:g} "
+        f"({rate * factor(state.config, before, state.steps):g} at that step), seed {state.config.seed}. Expected a "
+        f"finite number. Try a learning rate of {rate / 3:.1g} or a longer warm-up."
+    )
+
+
+def _refuse_another_device(there: str, here: str) -> None:
+    """Each kind of device has draws of its own kind."""
+    if there != here:
+        raise RequestError(
+            f"The checkpoint was taken on the device '{there}', and this run is on '{here}', where dropout is drawn "
+            f"otherwise. Go on with --device {there}, choose another --out, or start afresh with --overwrite."
+        )

@@ -23,23 +23,25 @@ class Loss:
 def losses(kind: HeadKind, answers: Tensor, labels: Tensor, layout: Layout) -> Loss:
     """The loss of what a RowModel answered."""
     each, counted = _each(kind, answers.float(), labels, layout)
-    bounds = layout.bounds(len(each))
-    sizes = torch.tensor(bounds).diff()
-    owner = torch.repeat_interleave(torch.arange(layout.rows), sizes)
-    zero = torch.zeros(layout.rows)
+    owner, zero = layout.owners(len(each)), torch.zeros(layout.rows, device=each.device)
     return Loss(zero.index_add(0, owner, each), zero.index_add(0, owner, counted))
 
 
 def _each(kind: HeadKind, answers: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """The loss of each example (or word), and 1 where it counts."""
     if kind == "class":
-        return functional.cross_entropy(answers, labels, reduction="none"), torch.ones(len(labels))
+        return functional.cross_entropy(answers, labels, reduction="none"), _ones(labels)
     if kind == "number":
-        return (answers[:, 0] - labels).square(), torch.ones(len(labels))
+        return (answers[:, 0] - labels).square(), _ones(labels)
     if kind == "tags":
         each = functional.cross_entropy(answers, labels, reduction="none", ignore_index=UNLABELLED)
         return each, (labels != UNLABELLED).float()
-    return _span(answers, labels, layout), torch.ones(len(labels))
+    return _span(answers, labels, layout), _ones(labels)
+
+
+def _ones(labels: Tensor) -> Tensor:
+    """Every example counts."""
+    return torch.ones(len(labels), device=labels.device)
 
 
 def _span(answers: Tensor, labels: Tensor, layout: Layout) -> Tensor:

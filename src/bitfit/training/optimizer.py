@@ -1,10 +1,13 @@
 """AdamW over a matrix: each row has its own learning rate, its own clipping and its own count of steps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+from bitfit.backbone.device import placed
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 LARGE = 1 << 20  # numbers in a row from which on torch's fused kernel pays: it reads and writes each one once
@@ -18,18 +21,20 @@ class RowAdamW:
         self.theta = theta  # (rows, P), changed in place
         self.stretches = _stretches(decays, factors) if len(theta) == 1 and theta.shape[1] >= large else None
         whole = self.stretches is None
-        self.factors = factors if whole else None  # (P,)
-        self.decays = decays if whole and bool(decays.any()) else None  # (P,)
+        self.factors = factors.to(theta.device) if whole and factors is not None else None  # (P,)
+        self.decays = decays.to(theta.device) if whole and bool(decays.any()) else None  # (P,)
         self.mean, self.square = torch.zeros_like(theta), torch.zeros_like(theta)
-        self.steps = torch.zeros(theta.shape[0], 1)
+        self.steps = torch.zeros(theta.shape[0], 1, device=theta.device)
 
     @torch.no_grad()
     def step(self, grad: Tensor, rates: Sequence[float], clips: Sequence[float], decay: Sequence[float]) -> None:
         """One step down; `grad` is changed. Each sequence has a value for each row."""
-        limit, scale = _column(clips), None
-        if float(limit.max()) > 0:
+        limits, scale = [clip or math.inf for clip in clips], None
+        table = placed(torch.tensor([rates, limits, decay]), self.theta.device)
+        rate, limit, decays = table[..., None]  # a column each
+        if any(clips):
             norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
-            scale = torch.where(limit > 0, (limit / (norm + 1e-6)).clamp(max=1.0), 1.0)
+            scale = (limit / (norm + 1e-6)).clamp(max=1.0)
         self.steps += 1
         if self.stretches is not None:
             self._step_fused(self.stretches, grad, (rates[0], decay[0]), scale)
@@ -38,9 +43,8 @@ class RowAdamW:
             grad.mul_(scale)
         self.mean.lerp_(grad, 1 - BETA_1)
         self.square.mul_(BETA_2).addcmul_(grad, grad, value=1 - BETA_2)
-        rate = _column(rates)
         if self.decays is not None:
-            self.theta.mul_(1 - (rate * _column(decay)) * self.decays)
+            self.theta.mul_(1 - (rate * decays) * self.decays)
         down = grad.copy_(self.square).div_(1 - BETA_2**self.steps).sqrt_().add_(EPSILON)
         change = torch.div(self.mean, down, out=down).mul_(rate / (1 - BETA_1**self.steps))
         self.theta.sub_(change if self.factors is None else change.mul_(self.factors))
@@ -70,7 +74,7 @@ class RowAdamW:
 
     def select(self, theta: Tensor, rows: Sequence[int]) -> None:
         """Go on with these rows alone; `theta` is already theirs."""
-        which = torch.tensor(rows)
+        which = placed(torch.tensor(rows), theta.device)
         self.theta = theta
         self.mean, self.square, self.steps = self.mean[which], self.square[which], self.steps[which]
 
@@ -82,11 +86,6 @@ class RowAdamW:
         """Be as `state` was; `theta` is already so."""
         self.theta = theta
         self.mean, self.square, self.steps = state["mean"], state["square"], state["steps"]
-
-
-def _column(values: Sequence[float]) -> Tensor:
-    """A value for each row, as a column."""
-    return torch.tensor(values, dtype=torch.float32)[:, None]
 
 
 # Where the numbers of a row have the same (decay, factor).

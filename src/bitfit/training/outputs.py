@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitfit.backbone.device import CPU, placed
 from bitfit.backbone.packed import Batch, RowModel
 from bitfit.backbone.rows import Layout
 from bitfit.data.examples import Examples
@@ -26,28 +27,30 @@ class Outputs:
 TOKENS_A_PASS = 16384  # enough to keep the processor busy; more only takes memory
 
 
-def batch_of(examples: Examples, which: NDArray[np.int64], counts: tuple[int, ...]) -> Batch:
-    """These examples laid end to end; `counts` of them belong to each row."""
+def batch_of(
+    examples: Examples, which: NDArray[np.int64], counts: tuple[int, ...], device: torch.device = CPU
+) -> Batch:
+    """These examples laid end to end, on the device of the model; `counts` of them belong to each row."""
     starts, ends = examples.offsets[which], examples.offsets[which + 1]
     ids = np.concatenate([examples.ids[a:b] for a, b in zip(starts, ends, strict=True)])
     types = np.concatenate([examples.types[a:b] for a, b in zip(starts, ends, strict=True)])
-    layout = Layout(tuple((ends - starts).tolist()), counts)
+    layout = Layout(tuple((ends - starts).tolist()), counts, device=device)
     pixels, states = examples.source.get("pixels"), examples.source.get("states")
     return Batch(
-        torch.from_numpy(ids.astype(np.int64)),
-        torch.from_numpy(types.astype(np.int64)),
+        layout.fresh(ids.astype(np.int64)),
+        layout.fresh(types.astype(np.int64)),
         layout,
-        None if pixels is None else torch.from_numpy(np.asarray(pixels[which])),
-        None if states is None else states.of(examples, which),
+        None if pixels is None else layout.fresh(pixels[which]),
+        None if states is None else placed(states.of(examples, which), device),
     )
 
 
-def labels_of(examples: Examples, which: NDArray[np.int64], per_token: bool) -> Tensor:
+def labels_of(examples: Examples, which: NDArray[np.int64], per_token: bool, device: torch.device = CPU) -> Tensor:
     """The labels of these examples, of each token for tags."""
     if not per_token:
-        return torch.from_numpy(np.asarray(examples.labels[which]))
+        return placed(torch.from_numpy(np.asarray(examples.labels[which])), device)
     parts = [examples.labels[examples.offsets[i] : examples.offsets[i + 1]] for i in which]
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+    return placed(torch.from_numpy(np.concatenate(parts).astype(np.int64)), device)
 
 
 def outputs(
@@ -59,29 +62,23 @@ def outputs(
 ) -> list[Outputs]:
     """What each row answers to each example."""
     found = [_empty(model, examples) for _ in range(rows)]
-    sums, counts, known = torch.zeros(rows), torch.zeros(rows), _labels_known(model, examples)
+    sums, counts = torch.zeros(2, rows, device=model.device)
+    known = _labels_known(model, examples)
     was_training = model.training
     model.eval()
     for which in by_length(examples, budget // (rows * model.places)):
-        batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows)
+        batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows, model.device)
         with torch.no_grad():
             answers = model.answers(batch, values).float()
         if known:
-            labels = labels_of(examples, np.tile(which, rows), per_token=model.head.kind == "tags")
+            labels = labels_of(examples, np.tile(which, rows), model.head.kind == "tags", model.device)
             loss = losses(model.head.kind, answers, labels, batch.layout)
             sums, counts = sums + loss.sums, counts + loss.counts
-        for own, part in zip(found, answers.chunk(rows), strict=True):
+        for own, part in zip(found, answers.cpu().chunk(rows), strict=True):
             _place(model, own, examples, which, part)
     model.train(was_training)
     means = [float(mean) if known else None for mean in sums / counts.clamp(min=1)]
     return [Outputs(own, mean) for own, mean in zip(found, means, strict=True)]
-
-
-def compact(kind: str, answers: Tensor) -> NDArray[Any]:
-    """The least that scores of a training epoch need of a batch's answers: the choice, or the number."""
-    if kind == "number":
-        return answers.detach()[:, 0].float().numpy()
-    return answers.detach().argmax(-1).to(torch.int16).numpy()
 
 
 def _labels_known(model: RowModel, examples: Examples) -> bool:
