@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import ViTImageProcessor
+from transformers import ViTImageProcessor, pipeline
 
 from bitfit.cli.main import run
 from tests.models import tiny
@@ -40,6 +40,10 @@ def test_a_folder_of_images(vit: str, tiny_folder: str, tmp_path: Path, capsys: 
     pictures = [draw(tmp_path / "x.png", 10, 99), draw(tmp_path / "y.png", 180, 98)]
     assert run(["predict", file, *pictures, "--json"]) == 0
     assert [line["answer"] for line in json.loads(capsys.readouterr().out)] == ["night", "day"]
+    assert run(["delta", "merge", file, "--out", str(tmp_path / "merged")]) == 0
+    plain = pipeline("image-classification", str(tmp_path / "merged"))
+    assert [plain(picture, top_k=1)[0]["label"] for picture in pictures] == ["night", "day"]
+    capsys.readouterr()
     source, out = tmp_path / "rows.csv", tmp_path / "out.csv"
     source.write_text("image,who\n" + "".join(f"{path},me\n" for path in pictures))
     assert run(["predict", file, "--input", str(source), "--out", str(out)]) == 0

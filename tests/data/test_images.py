@@ -51,7 +51,7 @@ def test_damaged_images_and_unknown_folders_are_named_together(tmp_path: Path) -
     draw(tmp_path / "test" / "green", 1, "green")
     with pytest.raises(DataError, match="3 problems") as caught:
         load_task(str(tmp_path))
-    assert "broken.png: not a readable image" in str(caught.value)
+    assert "broken.png: not a readable image: its bytes are none of .png, .jpg" in str(caught.value)
     assert "the folder 'green' is not among those of train (blue, red)" in str(caught.value)
 
 

@@ -94,7 +94,11 @@ class ImageEncoder:
 def opened(content: bytes) -> Any:
     """A decoded RGB image."""
     pillow = _pillow()
-    with pillow.open(io.BytesIO(content)) as image:
+    try:
+        image = pillow.open(io.BytesIO(content))
+    except pillow.UnidentifiedImageError:  # its own words name an object in memory
+        raise DataError(f"its bytes are none of {', '.join(SUFFIXES)}") from None
+    with image:
         if image.width * image.height > MOST_PIXELS:
             raise DataError(f"An image has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}.")
         return image.convert("RGB")

@@ -27,7 +27,7 @@ BIAS_SETTINGS = {
 
 
 def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
-    """Writes the trained model and its tokenizer to a new folder, whole or not at all."""
+    """Writes the trained model and what makes its inputs to a new folder, whole or not at all."""
     target = Path(folder)
     if target.exists():
         raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
@@ -91,8 +91,9 @@ def _write(model: PreTrainedModel, backbone: Backbone, target: Path) -> Path:
         temporary.mkdir()
         with quiet():
             model.save_pretrained(temporary)
-            if backbone.tokenizer is not None:
-                backbone.tokenizer.save_pretrained(temporary)
+            for reader in (backbone.tokenizer, backbone.processor):
+                if reader is not None:
+                    reader.save_pretrained(temporary)
         temporary.rename(target)
     except OSError as error:
         raise DeltaError(f"'{target}' cannot be written: {error.strerror or error}.") from error
