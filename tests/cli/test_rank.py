@@ -49,7 +49,9 @@ def test_rank_lists_every_term_in_order(model: str, data: str, capsys: pytest.Ca
 
 def test_rank_shows_a_table(model: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rank", data, "--model", model, "--no-run"]) == 0
-    assert "Fisher" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "Fisher" in said.out
+    assert "kind of task: class, by the values of 'label'" in said.err
 
 
 def test_an_order_by_a_run_that_is_left_out_is_refused(

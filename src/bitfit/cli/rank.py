@@ -39,11 +39,13 @@ def command(
     if by == "change" and no_run:
         raise RequestError("--by change orders by what a short run changes; --no-run leaves it out. Drop one of them.")
     from bitfit.backbone.load import load
+    from bitfit.cli.progress import Shown
     from bitfit.training.config import TrainConfig
     from bitfit.training.rank import rank
 
     config = TrainConfig(seed=seed, precision=precision)
-    ranking = rank(load(model), task, config, by=by, short_run=not no_run, options=options)
+    with Shown() as shown:
+        ranking = rank(load(model), task, config, by=by, short_run=not no_run, options=options, watcher=shown)
     document = {
         "task": ranking.task,
         "model": model,

@@ -12,6 +12,7 @@ from bitfit.training.config import TrainConfig
 from bitfit.training.resolve import sample_of
 from bitfit.training.term_scores import term_scores
 from bitfit.training.train import Data, Method, check_fit, task_data
+from bitfit.training.watch import Watcher
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def rank(
     by: Measure = "gradient",
     short_run: bool = True,
     options: DataOptions | None = None,
+    watcher: Watcher | None = None,
 ) -> Ranking:
     """Terms by the gradient at the start, by Fisher information, or by the change after one epoch over a sample.
 
@@ -41,6 +43,8 @@ def rank(
     check_fit(backbone, Method("bitfit"))
     keep_freed_memory()
     data = task_data(backbone, task, options or DataOptions())
+    for note in data.notes:
+        (watcher or Watcher()).said(note)
     head = data.task.head
     plain = backbone.task_model(head)
     model = RowModel(backbone.task_model(head), head, compute_format(settled.precision))
