@@ -214,3 +214,24 @@ def test_the_estimate_is_told_and_nothing_is_trained(
     assert not list(tmp_path.iterdir())
     assert run([*command[:-1], "--estimate"]) == 0
     assert "MB" in capsys.readouterr().out
+
+
+def test_the_prefix_cache_is_part_of_what_a_file_answers(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BITFIT_CACHE", str(tmp_path / "cache"))
+    command = [*command, "--method", "bitfit@last1", "--precision", "fp32"]
+    assert run([*command, "--prefix-cache"]) == 0
+    document, log = told(capsys)
+    assert document["settings"]["prefix_cache"] is True
+    assert "The lowest 1 of 2 layers have no dropout" in log
+    assert run([*command, "--prefix-cache"]) == 0
+    assert told(capsys)[0]["finished_before"] is True
+    assert run(command) == 2
+    assert "prefix_cache" in capsys.readouterr().err
+    assert run([*command, "--overwrite"]) == 0
+    assert "prefix_cache" not in told(capsys)[0]["settings"]
+    assert run(command) == 0, "a file without the setting is known again"
+    assert told(capsys)[0]["finished_before"] is True
+    assert run([*command, "--estimate", "--prefix-cache"]) == 0
+    assert told(capsys)[0]["kept"] == (ROWS + 12 + 12) * 7 * 32 * 4

@@ -103,6 +103,7 @@ def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
         ({"tasks": [{"name": "rte", "train_size": 0}]}, "tasks, rte: Expected a train size of 1 or more"),
         ({"tasks": [{"max_length": 64}]}, "tasks[1].name: expected a text, found nothing"),
         ({"model": 3}, "model: expected a text, found 3"),
+        ({"settings": {"prefix_cache": 1}}, "settings.prefix_cache: expected true or false, found 1"),
     ],
 )
 def test_what_cannot_be_is_refused(changed: dict[str, Any], words: str) -> None:

@@ -1,5 +1,7 @@
-"""Where only the head trains, the encoder reads every example once; the values are kept within bounds."""
+"""Layers below all that trains read every example once; what they answer is kept within bounds."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,12 @@ import torch
 import bitfit
 from bitfit import TrainConfig
 from bitfit.backbone.packed import RowModel
-from bitfit.training import prefix
+from bitfit.training import checkpoint, prefix
+from bitfit.training.checkpoint import Checkpoints
+from bitfit.training.estimate import estimate
 from bitfit.training.outputs import batch_of
 from bitfit.training.prefix import with_states
+from bitfit.training.train import Method, asked_for
 from bitfit.training.watch import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
@@ -26,6 +31,12 @@ class Noted(Watcher):
 
     def said(self, text: str) -> None:
         self.notes.append(text)
+
+
+def assert_alike(found: bitfit.Run, wanted: bitfit.Run) -> None:
+    """The same values but for rounding."""
+    for key, value in wanted.delta.values.items():
+        np.testing.assert_allclose(found.delta.values[key], value, rtol=1e-3, atol=1e-5)
 
 
 class Counted:
@@ -56,7 +67,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def model_of(backbone: bitfit.Backbone, kind: str) -> RowModel:
     head = tiny_data(kind).task.head
-    return RowModel(backbone.task_model(head), head, torch.float32)
+    model = RowModel(backbone.task_model(head), head, torch.float32)
+    model.boundary = model.layers
+    return model
 
 
 @pytest.mark.parametrize("kind", ["class", "number", "tags"])
@@ -87,13 +100,11 @@ def test_training_the_head_reads_each_example_once(
 
 
 def test_without_dropout_in_the_encoder_it_changes_nothing(
-    still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch
+    still: bitfit.Backbone,
 ) -> None:
     kept = bitfit.train(still, tiny_data(), "frozen", CONFIG)
-    monkeypatch.setattr(RowModel, "head_alone", lambda model, names: False)
-    anew = bitfit.train(still, tiny_data(), "frozen", CONFIG)
-    for key, value in anew.delta.values.items():
-        np.testing.assert_allclose(kept.delta.values[key], value, rtol=1e-3, atol=1e-5)
+    anew = bitfit.train(still, tiny_data(), "frozen", replace(CONFIG, prefix_cache=False))
+    assert_alike(kept, anew)
 
 
 def test_a_method_that_reaches_into_the_encoder_reads_anew(still: bitfit.Backbone, cache: Path) -> None:
@@ -104,6 +115,7 @@ def test_a_method_that_reaches_into_the_encoder_reads_anew(still: bitfit.Backbon
 def test_bf16_states_are_kept_as_they_are(still: bitfit.Backbone) -> None:
     head = tiny_data().task.head
     model = RowModel(still.task_model(head), head, torch.bfloat16).eval()
+    model.boundary = model.layers
     examples = with_states(tiny_data(), model, ABOUT, print).splits["test"]
     states = batch_of(examples, np.arange(len(examples)), (len(examples),)).states
     assert states is not None
@@ -138,9 +150,20 @@ def test_too_much_is_not_kept_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(prefix, "DISK_LIMIT", 1000)
     watcher = Noted()
-    bitfit.train(still, tiny_data(), "frozen", CONFIG, watcher=watcher)
-    assert any("each epoch computes them anew" in note for note in watcher.notes)
+    anew = bitfit.train(still, tiny_data(), "frozen", CONFIG, watcher=watcher)
+    assert sum("each epoch computes it anew" in note for note in watcher.notes) == 3, "for each split"
     assert not cache.exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("BITFIT_CACHE", str(cache.parent))
+    assert_alike(anew, bitfit.train(still, tiny_data(), "frozen", CONFIG))
+
+
+def test_what_fits_is_kept(still: bitfit.Backbone, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny_data()
+    train = len(data.splits["train"]) * 32 * 4
+    monkeypatch.setattr(prefix, "DISK_LIMIT", train + 100)
+    kept = with_states(data, model_of(still, "class"), ABOUT, print).splits
+    assert [name for name, split in kept.items() if "states" in split.source] == ["train"]
 
 
 def test_all_entries_together_stay_within_the_limit(
@@ -165,3 +188,148 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_memory(
     after = bitfit.train(still, tiny_data(), "frozen", CONFIG, watcher=watcher)
     assert any("kept in memory" in note for note in watcher.notes)
     assert after.delta.to_bytes() == before.delta.to_bytes()
+
+
+def test_neither_disk_nor_memory_takes_them_and_the_result_is_the_same(
+    still: bitfit.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    before = bitfit.train(still, tiny_data(), "frozen", CONFIG)
+    monkeypatch.setenv("BITFIT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(prefix, "MEMORY_LIMIT", 100)
+    watcher = Noted()
+    after = bitfit.train(still, tiny_data(), "frozen", CONFIG, watcher=watcher)
+    assert any(note.startswith("train: ") and "each epoch computes them anew" in note for note in watcher.notes)
+    assert_alike(after, before)
+
+
+# ---------------------------------------------------------------- where upper layers train
+
+ASKED = replace(CONFIG, prefix_cache=True)
+UPPER = "bitfit@last1"
+
+
+@pytest.fixture(scope="module")
+def loose() -> bitfit.Backbone:
+    return tiny_backbone("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
+
+
+@pytest.mark.parametrize("kind", ["class", "tags"])
+def test_training_upper_layers_reads_each_example_once(
+    still: bitfit.Backbone, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, counted, watcher = tiny_data(kind), Counted(monkeypatch), Noted()
+    kept = bitfit.train(still, data, UPPER, ASKED, watcher=watcher)
+    examples = sum(len(split) for split in data.splits.values())
+    assert counted.examples == examples + 1, "one for the size"
+    tokens = sum(int(split.offsets[-1]) for split in data.splits.values())
+    assert "The lowest 1 of 2 layers have no dropout" in " ".join(watcher.notes)
+    assert f"({tokens * 32 * 4 / 1e6:,.1f} MB of at most 4,295)" in " ".join(watcher.notes)
+    assert_alike(kept, bitfit.train(still, data, UPPER, CONFIG))
+    other = bitfit.train(still, data, "layernorm@last1", ASKED)
+    assert counted.examples == examples + 2, "another method with the same layers below finds them"
+    assert other.delta.values.keys() != kept.delta.values.keys()
+
+
+def test_without_being_asked_upper_layers_train_with_dropout_below(loose: bitfit.Backbone, cache: Path) -> None:
+    plain = bitfit.train(loose, tiny_data(), UPPER, CONFIG)
+    assert not cache.exists()
+    refused = bitfit.train(loose, tiny_data(), UPPER, replace(CONFIG, prefix_cache=False))
+    assert {k: v.tobytes() for k, v in plain.delta.values.items()} == {
+        k: v.tobytes() for k, v in refused.delta.values.items()
+    }
+    asked = bitfit.train(loose, tiny_data(), UPPER, ASKED)
+    assert any((asked.delta.values[key] != value).any() for key, value in plain.delta.values.items())
+
+
+def test_a_head_alone_can_have_dropout_below(loose: bitfit.Backbone, cache: Path) -> None:
+    kept = bitfit.train(loose, tiny_data(), "frozen", CONFIG)
+    anew = bitfit.train(loose, tiny_data(), "frozen", replace(CONFIG, prefix_cache=False))
+    weight = "classifier.weight"
+    assert np.abs(kept.delta.values[weight] - anew.delta.values[weight]).max() > 1e-3
+
+
+def test_rows_of_a_grid_share_what_is_kept(loose: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, configs = tiny_data(), [replace(ASKED, seed=seed) for seed in range(3)]
+    counted = Counted(monkeypatch)
+    together = bitfit.train_rows(loose, data, UPPER, configs)
+    assert counted.examples == sum(len(split) for split in data.splits.values()) + 1
+    for config, run in zip(configs, together, strict=True):
+        assert_alike(run, bitfit.train(loose, data, UPPER, config))
+
+
+def test_rows_that_differ_in_it_train_one_after_another(loose: bitfit.Backbone) -> None:
+    watcher, data = Noted(), tiny_data()
+    first, second = bitfit.train_rows(loose, data, UPPER, [ASKED, CONFIG], watcher=watcher)
+    assert any("one run after another" in note for note in watcher.notes)
+    assert first.delta.to_bytes() != second.delta.to_bytes()
+    assert_alike(second, bitfit.train(loose, data, UPPER, CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "method", "why"),
+    [
+        ("bert", "bitfit", "something trains in the lowest layer"),
+        ("albert", "bitfit@0", "do not simply follow one another"),
+        ("mpnet", "bitfit@last1", "padded batches"),
+    ],
+)
+def test_what_cannot_take_part_runs_as_ever_and_says_so_once(
+    model_type: str, method: str, why: str, cache: Path
+) -> None:
+    backbone, watcher = tiny_backbone(model_type), Noted()
+    asked = bitfit.train(backbone, tiny_data(), method, replace(ASKED, epochs=1), watcher=watcher)
+    assert sum(note.startswith("No prefix cache") and why in note for note in watcher.notes) == 1
+    plain = bitfit.train(backbone, tiny_data(), method, replace(CONFIG, epochs=1))
+    assert all((asked.delta.values[key] == value).all() for key, value in plain.delta.values.items())
+    assert not cache.exists()
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL."""
+
+
+class Killer(Watcher):
+    """Ends the process, as it were, at a step."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        if step == self.at:
+            raise Killed
+
+
+@pytest.mark.parametrize("at", [2, 5, 9])
+def test_a_killed_run_goes_on_to_the_same_bits(
+    loose: bitfit.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    whole = bitfit.train(loose, tiny_data(), UPPER, ASKED)
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)
+    monkeypatch.setenv("BITFIT_CACHE", str(tmp_path / "another"))
+    place = Checkpoints(tmp_path / "out.checkpoint", 1e-9)
+    with pytest.raises(Killed):
+        bitfit.train(loose, tiny_data(), UPPER, ASKED, watcher=Killer(at), checkpoints=place)
+    again = bitfit.train(loose, tiny_data(), UPPER, ASKED, checkpoints=place)
+    assert again.delta.to_bytes() == whole.delta.to_bytes()
+
+
+def test_it_tells_one_run_from_another_but_not_from_runs_of_before_it_came() -> None:
+    backbone, data = tiny_backbone("bert"), tiny_data()
+
+    def asked(config: TrainConfig) -> Mapping[str, object]:
+        return asked_for(backbone, data, Method(UPPER), [config])
+
+    assert asked(CONFIG) != asked(ASKED) != asked(replace(CONFIG, prefix_cache=False))
+    assert "prefix_cache" not in CONFIG.to_json()
+    assert ASKED.to_json()["prefix_cache"] is True
+
+
+def test_the_estimate_knows_what_is_kept(still: bitfit.Backbone, cache: Path) -> None:
+    data = tiny_data()
+    tokens = sum(int(split.offsets[-1]) for split in data.splits.values())
+    texts = sum(len(split) for split in data.splits.values())
+    assert estimate(still, data, UPPER, [CONFIG]).kept == 0
+    assert estimate(still, data, UPPER, [ASKED]).kept == tokens * 32 * 4
+    assert estimate(still, data, "frozen", [CONFIG]).kept == texts * 32 * 4
+    assert not cache.exists()

@@ -92,6 +92,19 @@ def places(model: nn.Module) -> tuple[Place, ...]:
     return tuple(found)
 
 
+def layers_in_turn(base: nn.Module) -> tuple[str, ...]:
+    """Names of a base model's layers where each runs once, after the one before it, the first after the embeddings.
+
+    None where that is not known: an architecture nobody listed, several lists of layers, layers that are shared.
+    """
+    config = _config(base)
+    map_ = architecture(config.model_type) if config is not None else None
+    if config is None or map_ is None or len(map_.layers) != 1 or "*" in next(iter(map_.layers)):
+        return ()
+    names = tuple(_layers(base, map_))
+    return names if len(names) == config.num_hidden_layers else ()
+
+
 def encoder_of(model: nn.Module) -> nn.Module:
     """The pretrained encoder inside a task model; a base model is its own."""
     base = getattr(model, "base_model", model)

@@ -22,11 +22,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from bitfit.backbone import attention
+from bitfit.backbone.anatomy import layers_in_turn
 from bitfit.backbone.architectures import Architecture, architecture
 from bitfit.backbone.device import CPU
 from bitfit.backbone.frozen import FastLinear, FastNorm, LooseDropout, quicken
 from bitfit.backbone.heads import Head
 from bitfit.backbone.rows import Flow, Layout
+from bitfit.backbone.stack import Stack
 from bitfit.backbone.task_model import seeded
 
 
@@ -38,7 +40,7 @@ class Batch:
     types: Tensor  # int64 (tokens,) token types
     layout: Layout
     pixels: Tensor | None = None  # (sequences, channels, height, width) for images, each a sequence of one token
-    states: Tensor | None = None  # what `read` gives for them, where that is known: the encoder is not run then
+    states: Tensor | None = None  # what `read` gives for them, where it is known: what lies below is not run then
 
 
 def packs(config: PretrainedConfig) -> bool:
@@ -49,9 +51,13 @@ def packs(config: PretrainedConfig) -> bool:
 
 
 class RowModel(nn.Module):
-    """A task model made fast, which it takes apart for good; `packed` says how it runs."""
+    """A task model made fast, which it takes apart for good; `packed` says how it runs.
+
+    Layers below `boundary` never change and have no dropout: 0 for none, `layers` for the whole encoder.
+    """
 
     outlet: "Outlet | None"
+    boundary: int = 0
 
     def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype, device: torch.device = CPU) -> None:
         super().__init__()
@@ -70,6 +76,9 @@ class RowModel(nn.Module):
         quicken(model, self.flow, torch.float32)
         self.model = model
         _move(self, device)
+        self.layers = max(1, getattr(model.config, "num_hidden_layers", 1))
+        self.in_turn = layers_in_turn(encoder) if self.packed else ()
+        self.stack = Stack([encoder.get_submodule(name) for name in self.in_turn], self.flow)
         self.requires_grad_(False)  # what trains is handed in at each pass
         if self.packed:
             _use_packed_attention(encoder, self.flow)
@@ -135,7 +144,7 @@ class RowModel(nn.Module):
         assert self.outlet is not None
         self.flow.layout = batch.layout
         with self._own_draws():
-            states = self.read(batch) if batch.states is None else batch.states
+            states = self._read_by_head(batch)
             self.outlet.states = states[:, None] if self._per_text else states[None]
             # The head looks at no ids but to find the end of padding: all are alike, and none is padding.
             answer = self.model(input_ids=torch.full(self.outlet.states.shape[:2], self.pad + 1, device=self.device))
@@ -143,14 +152,52 @@ class RowModel(nn.Module):
         numbers = _numbers(answer, self.head)
         return numbers if self._per_text else numbers[0]
 
-    def head_alone(self, names: Iterable[str]) -> bool:
-        """Do these parameters of the task model all stand behind the encoder, so that its states never change?"""
-        return self.packed and all(self.name_here(name).startswith("model.") for name in names)
+    def layers_below(self, names: Iterable[str]) -> int:
+        """How many layers lie below all these parameters of the task model, so that what they answer never changes.
+
+        `layers` where only the head is named; 0 where it is not known.
+        """
+        if not self.packed:
+            return 0
+        return min((self._layer_of(self.name_here(name)) for name in names), default=self.layers)
+
+    def _layer_of(self, name: str) -> int:
+        """The layer that a parameter stands in; 0 for embeddings too, the last one for a norm behind it."""
+        if name.startswith("model."):
+            return self.layers
+        place = name.removeprefix("encoder.")
+        behind = self._known.outside.get(place.rpartition(".")[0]) == "final_norm"
+        inside = [i for i, layer in enumerate(self.in_turn) if place.startswith(f"{layer}.")]
+        return next(iter(inside), len(self.in_turn) - 1 if behind and self.in_turn else 0)
+
+    @property
+    def boundary_per_text(self) -> bool:
+        """Is what `read` gives one state of each text, and not of each token?"""
+        return self.boundary == self.layers and self._per_text
 
     def read(self, batch: Batch) -> Tensor:
-        """What the head reads: the encoder's states, (tokens, size), or one of each text, (sequences, size)."""
+        """What lies at the boundary: the states of each token, (tokens, size), that the layer there is given. Behind
+        the last layer it is what the head reads, for a text one state of each, (sequences, size)."""
+        assert self.boundary, "nothing lies below layer 0 that could be read"
         self.flow.layout = batch.layout
-        states = self._states(batch)
+        with self.flow.still():
+            if self.boundary == self.layers:
+                states = self._states(batch)
+                return self._summary(states, batch.layout) if self._per_text else states
+            found: list[Tensor] = []
+            with self.stack.ended(self.boundary, found):
+                self._states(batch)
+        return found[0][0, : len(batch.ids)]
+
+    def _read_by_head(self, batch: Batch) -> Tensor:
+        """The encoder's last states, (tokens, size), or one of each text, (sequences, size)."""
+        if self.boundary == self.layers:
+            return self.read(batch) if batch.states is None else batch.states
+        known = batch.states
+        if known is not None:
+            known = functional.pad(known, (0, 0, 0, batch.layout.filler))[None]
+        with self.stack.begun(self.boundary, known) if self.boundary else nullcontext():
+            states = self._states(batch)
         return self._summary(states, batch.layout) if self._per_text else states
 
     def _states(self, batch: Batch) -> Tensor:

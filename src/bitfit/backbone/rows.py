@@ -4,7 +4,8 @@ A row is a run, a task or an example. The sequences of a row stand side by side 
 Knows nothing of models, files or training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -156,3 +157,12 @@ class Flow:
         """Integers of which each is negative with probability `share`; `sizes` of them for each row."""
         assert self.draws is not None
         return self.draws.signs(sizes, share)
+
+    @contextmanager
+    def still(self) -> Iterator[Draws | None]:
+        """Without dropout while the block runs; gives what was drawn from before."""
+        draws, self.draws = self.draws, None
+        try:
+            yield draws
+        finally:
+            self.draws = draws

@@ -115,7 +115,7 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
     from bitfit.training.config import TrainConfig
     from bitfit.training.run import Run
 
-    settings = {field.name: delta.settings[field.name] for field in fields(TrainConfig)}
+    settings = {f.name: delta.settings[f.name] for f in fields(TrainConfig) if f.name in delta.settings}
     return Run(
         delta=delta,
         config=TrainConfig(**settings),

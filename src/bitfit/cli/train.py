@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 @click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Never on biases and norms.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option(
+    "--prefix-cache/--no-prefix-cache",
+    default=None,
+    help="Run the layers below all that trains once for each example, without dropout, and keep what they answer. "
+    "Default: only where the head alone trains.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped. So does the same command without it.")
 @click.option("--overwrite", is_flag=True, help="Replace what another run left at --out, or train a finished one anew.")
@@ -104,6 +110,8 @@ def _estimate(backbone: Any, data: Any, how: Any, configs: "list[TrainConfig]", 
         }
         rows = [(name, f"{size / 1e6:,.0f} MB") for name, size in parts.items()]
         console.print(table("Memory, about", ("", ""), rows))
+        if found.kept:
+            console.print(f"Beside it, {found.kept / 1e6:,.0f} MB of disk keep what the layers below answer")
         if found.available is not None:
             left = f"The machine can still give {found.available / 1e6:,.0f} MB"
             console.print(f"{left}: it fits." if found.fits else f"{left}: too little. Lower --max-length first.")

@@ -43,6 +43,7 @@ def _one_of(names: tuple[str, ...]) -> Kind:
 
 
 TEXT = Kind("a text", lambda value: isinstance(value, str) and bool(value.strip()))
+BOTH = Kind("true or false", lambda value: isinstance(value, bool))
 WHOLE = Kind("a whole number", _is_whole)
 NUMBER = Kind("a number", _is_number)
 TABLE = Kind("a table of settings", lambda value: isinstance(value, dict))
@@ -65,6 +66,7 @@ SETTINGS: Mapping[str, Kind] = {
     "weight_decay": NUMBER,
     "patience": WHOLE,
     "precision": _one_of(get_args(Precision)),
+    "prefix_cache": BOTH,
 }
 # What is read and how: a task's own.
 DATA: Mapping[str, Kind] = {

@@ -25,6 +25,9 @@ class TrainConfig:
     weight_decay: float = 0.01  # never on biases and norms
     patience: int | None = None  # stop after this many epochs without a better score
     precision: Precision = "auto"
+    # The layers below all that trains answer once for each example, without dropout. None: where the head alone trains.
+    # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
+    prefix_cache: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, all of it at once."""
@@ -54,5 +57,5 @@ class TrainConfig:
         return replace(self, learning_rate=LEARNING_RATES.get(family, BIAS_LEARNING_RATE))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
+        """The settings as plain values; without the prefix cache where nothing was said of it, as in older files."""
+        return {name: value for name, value in asdict(self).items() if name != "prefix_cache" or value is not None}

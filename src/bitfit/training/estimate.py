@@ -20,6 +20,7 @@ from bitfit.training import order
 from bitfit.training.config import TrainConfig
 from bitfit.training.loss import losses
 from bitfit.training.outputs import TOKENS_A_PASS, batch_of, labels_of
+from bitfit.training.prefix import needed
 from bitfit.training.train import Held, Method, Setting
 
 SAMPLE_TOKENS = 1024  # of the small pass
@@ -40,6 +41,7 @@ class Estimate:
     training_pass: int  # what one pass keeps for the way back, and its passing tensors
     scoring_pass: int  # the same without gradients
     tokens_a_pass: int  # of the largest pass in training
+    kept: int  # of disk: what the layers below all that trains answer, where it is kept; not in the sums
     available: int | None  # what the machine can still give; None where it does not say
 
     @property
@@ -68,6 +70,7 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     settled = [config.settled(how.name) for config in configs]
     setting = Setting.of(backbone, data, how, settled[0], Held.of({"data": {}}, None))
     together = settled if len(settled) == 1 or setting.takes(settled) else settled[:1]
+    at_boundary = setting.set_boundary(settled[0], lambda _: None)
     tokens = _largest_pass(data.splits["train"], together, TOKENS_A_PASS // setting.model.places)
     kept, largest, sampled = _one_pass(setting, data.splits["train"])
     return Estimate(
@@ -76,6 +79,7 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
         training_pass=(kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
         scoring_pass=WITHOUT_GRADIENT * largest * TOKENS_A_PASS // (setting.model.places * sampled),
         tokens_a_pass=tokens,
+        kept=sum(needed(data, setting.model).values()) if at_boundary else 0,
         available=_available(),
     )
 

@@ -1,6 +1,6 @@
-"""What a frozen encoder makes of each example, computed once: where only the head trains, every epoch starts there.
+"""What the layers below all that trains make of each example, computed once: every epoch starts there.
 
-Dropout inside the encoder is off for it (its answers could not be kept otherwise); the head's own stays on. The
+They have no dropout then, whether their answers are kept or not. Where the head alone trains, these are all layers. The
 values lie in memory-mapped files in the cache folder, which together have a limit. Knows nothing of methods.
 """
 
@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ VALUES, DONE, LOCK = "values", "done.json", "lock"  # an entry's files
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What a head reads of each example: (examples, size), or (tokens, size) where it answers for each token."""
+    """What lies at the boundary: of each token, (tokens, size), or one of each example, (examples, size)."""
 
     values: NDArray[Any]  # bf16 as its bits, in int16
     per_token: bool
@@ -48,30 +48,77 @@ class States:
         return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
-def with_states(data: TaskData, model: RowModel, about: Mapping[str, Any], say: Callable[[str], None]) -> TaskData:
-    """The same data, with the encoder's states of every split; unchanged where they need too much room.
+def chosen_boundary(model: RowModel, names: Sequence[str], wanted: bool | None, say: Callable[[str], None]) -> int:
+    """How many layers answer once for all epochs; `names` are the task model's parameters that change.
 
-    `about` is all that the states depend on beside the examples.
+    Where nothing is wanted, all or none: only with the head alone. What is wanted and cannot be is said.
     """
-    per_token = model.head.kind in ("tags", "span")
-    entries = {
-        name: int(examples.offsets[-1]) if per_token else len(examples) for name, examples in data.splits.items()
-    }
-    size = _sample(model, next(iter(data.splits.values())))
-    need = sum(entries.values()) * size.shape[1] * size.element_size()
-    if need > DISK_LIMIT:
-        say(
-            f"The encoder's states of all examples would need {need / 2**30:.1f} GiB, of at most "
-            f"{DISK_LIMIT / 2**30:.0f}: each epoch computes them anew, with dropout"
-        )
-        return data
+    below = 0 if wanted is False else model.layers_below(names)
+    if wanted is None:
+        return below if below == model.layers else 0
+    if wanted and not below:
+        if not model.packed:
+            why = "this architecture runs on padded batches"
+        elif not model.in_turn:
+            why = "the layers of this architecture do not simply follow one another"
+        else:
+            why = "something trains in the lowest layer or in the embeddings"
+        say(f"No prefix cache: {why}. Every layer runs in every epoch, with dropout")
+    return below
+
+
+def needed(data: TaskData, model: RowModel) -> dict[str, int]:
+    """Bytes of each split's states that will be kept; a split that does not fit beside those before it has none."""
+    return _fitting(data, model, _sample(model, data))
+
+
+def _fitting(data: TaskData, model: RowModel, sample: Tensor) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, examples in data.splits.items():
+        size = _entries(model, examples) * sample.shape[1] * sample.element_size()
+        found |= {name: size} if sum(found.values()) + size <= DISK_LIMIT else {}
+    return found
+
+
+def with_states(data: TaskData, model: RowModel, about: Mapping[str, Any], say: Callable[[str], None]) -> TaskData:
+    """The same data, with the states at the model's boundary; a split that needs too much room stays as it is.
+
+    `about` is all that the states depend on beside the examples, the boundary and the head's pooling.
+    """
+    sample = _sample(model, data)
+    sizes = _fitting(data, model, sample)
+    below = "All layers" if model.boundary == model.layers else f"The lowest {model.boundary} of {model.layers} layers"
+    total = f"{sum(sizes.values()) / 1e6:,.1f} MB of at most {DISK_LIMIT / 1e6:,.0f}"
+    say(f"{below} have no dropout: what they answer stays the same, and is kept on disk ({total})")
+    at = {"layer": model.boundary, "reads": model.head.pool if model.boundary_per_text else "tokens"}
     splits = {}
     for name, examples in data.splits.items():
-        key = hashlib.sha256(json.dumps([FORMAT, about, digest(examples)], sort_keys=True).encode()).hexdigest()
-        room = Room(user_cache() / "prefix" / key[:32], (entries[name], size.shape[1]), size.dtype, say)
-        states = States(_filled(room, model, examples, per_token, name, say), per_token)
-        splits[name] = replace(examples, source={**examples.source, "states": states})
+        if name not in sizes:
+            say(f"{name}: there is no room for it, so each epoch computes it anew")
+            splits[name] = examples
+            continue
+        about_split = json.dumps([FORMAT, {**about, **at}, digest(examples)], sort_keys=True)
+        entry = user_cache() / "prefix" / hashlib.sha256(about_split.encode()).hexdigest()[:32]
+        splits[name] = _with_entry(entry, sample, model, examples, name, say)
     return replace(data, splits=splits)
+
+
+def _with_entry(
+    entry: Path, sample: Tensor, model: RowModel, examples: Examples, name: str, say: Callable[[str], None]
+) -> Examples:
+    """A split with its states from this entry of the cache, filled where it is not; as it was where there is none."""
+    try:
+        room = Room(entry, (_entries(model, examples), sample.shape[1]), sample.dtype, say)
+    except OSError as error:
+        say(f"{name}: {entry.parent} takes no states ({error.strerror or 'in use'}): each epoch computes them anew")
+        return examples
+    states = States(_filled(room, model, examples, name, say), not model.boundary_per_text)
+    return replace(examples, source={**examples.source, "states": states})
+
+
+def _entries(model: RowModel, examples: Examples) -> int:
+    """Rows of the array that holds a split's states."""
+    return len(examples) if model.boundary_per_text else int(examples.offsets[-1])
 
 
 class Room:
@@ -133,9 +180,7 @@ class Room:
         return np.memmap(file, self.kind, "r+", shape=self.shape)
 
 
-def _filled(
-    room: Room, model: RowModel, examples: Examples, per_token: bool, name: str, say: Callable[[str], None]
-) -> NDArray[Any]:
+def _filled(room: Room, model: RowModel, examples: Examples, name: str, say: Callable[[str], None]) -> NDArray[Any]:
     """The states of a split: those that are there, and the rest computed now."""
     budget = Budget(TOKENS_A_PASS, int(examples.lengths.max(initial=1)), say)
     if room.done < len(examples):
@@ -145,7 +190,7 @@ def _filled(
         while room.done < len(examples):
             which, states = budget.fit(lambda tokens: _next(model, examples, room.done, tokens))
             bits = states.view(torch.int16) if states.dtype == torch.bfloat16 else states
-            room.values[_places(examples, which) if per_token else which] = bits.numpy()
+            room.values[which if model.boundary_per_text else _places(examples, which)] = bits.numpy()
             room.note(room.done + len(which), now=room.done + len(which) == len(examples))
     finally:
         room.close()
@@ -156,14 +201,15 @@ def _next(model: RowModel, examples: Examples, done: int, tokens: int) -> tuple[
     """The next examples in order of length, and their states."""
     which = next(by_length(examples, tokens // model.places, done))
     with torch.no_grad():
-        return which, model.read(batch_of(examples, which, (len(which),)))
+        return which, model.read(batch_of(examples, which, (len(which),), model.device)).cpu()
 
 
-def _sample(model: RowModel, examples: Examples) -> Tensor:
+def _sample(model: RowModel, data: TaskData) -> Tensor:
     """The states of one example, for their size and type."""
+    examples = next(iter(data.splits.values()))
     model.eval()
     with torch.no_grad():
-        return model.read(batch_of(examples, np.zeros(1, np.int64), (1,)))
+        return model.read(batch_of(examples, np.zeros(1, np.int64), (1,), model.device)).cpu()
 
 
 def _places(examples: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:

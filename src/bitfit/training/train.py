@@ -1,7 +1,7 @@
 """Trains a task by name, file or data: puts backbone, method, data and settings together, and makes runs of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ from bitfit.training.engine import Job, Progress, Training
 from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.outputs import outputs
-from bitfit.training.prefix import with_states
+from bitfit.training.prefix import chosen_boundary, with_states
 from bitfit.training.request import key, request, surroundings
 from bitfit.training.resolve import pruned, resolve
 from bitfit.training.run import Run, versions
@@ -189,7 +189,7 @@ class Setting:
     parameters: int
     held: Held
     compute: torch.dtype
-    ahead: float = 0.0  # seconds that went into the encoder's states, where only the head trains
+    ahead: float = 0.0  # seconds that went into the states at the model's boundary
 
     @classmethod
     def of(cls, backbone: Backbone, data: TaskData, method: Method, config: TrainConfig, held: Held) -> "Setting":
@@ -205,7 +205,7 @@ class Setting:
 
     def takes(self, configs: Sequence[TrainConfig]) -> bool:
         """Can these rows be trained together?"""
-        alike = len({config.precision for config in configs}) == 1
+        alike = len({(config.precision, config.prefix_cache) for config in configs}) == 1
         if MethodName.parse(self.method.name).budget is not None:  # what is chosen depends on the seed
             alike = alike and len({config.seed for config in configs}) == 1
         if isinstance(self.rows, GatedRows):
@@ -214,19 +214,25 @@ class Setting:
 
     def train(self, configs: Sequence[TrainConfig], watcher: Watcher) -> list[Run]:
         """Train these rows together."""
+        ready = self._read_ahead(configs[0], watcher)
         if isinstance(self.rows, GatedRows):
-            return [self._train_gates(configs[0], watcher)]
+            return [ready._train_gates(configs[0], watcher)]
         start = torch.stack([self._start(config.seed) for config in configs])
-        ready = self._read_ahead(watcher)
         training = ready._loop(start, configs, watcher)
         return [ready._run(training, i) for i in range(len(configs))]
 
-    def _read_ahead(self, watcher: Watcher) -> "Setting":
-        """Where only the head trains, the encoder reads every example once, before training and without dropout."""
-        if not self.model.head_alone(slot.name for slot in self.rows.slots):
+    def set_boundary(self, config: TrainConfig, say: Callable[[str], None]) -> int:
+        """The model starts there from now on, with no dropout below it; 0 where none is wanted or none can be."""
+        names = [slot.name for slot in self.rows.slots]
+        self.model.boundary = chosen_boundary(self.model, names, config.prefix_cache, say)
+        return self.model.boundary
+
+    def _read_ahead(self, config: TrainConfig, watcher: Watcher) -> "Setting":
+        """The layers below all that trains read every example once, before training and without dropout."""
+        if not self.set_boundary(config, watcher.said):
             return self
         began = time.perf_counter()
-        about = {"model": self.backbone.fingerprint, "head": self.data.task.head.pool, **surroundings(self.compute)}
+        about = {"model": self.backbone.fingerprint, **surroundings(self.compute)}
         data = with_states(self.data, self.model, about, watcher.said)
         return replace(self, data=data, ahead=time.perf_counter() - began)
 
