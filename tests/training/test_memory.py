@@ -11,7 +11,10 @@ import bitfit
 from bitfit import TrainConfig
 from bitfit.backbone.packed import RowModel
 from bitfit.errors import TrainingError
+from bitfit.training import outputs
+from bitfit.training.evaluate import evaluation
 from bitfit.training.memory import Budget, ran_out
+from bitfit.training.predict import Predictor
 from tests.models import tiny_backbone
 from tests.training.test_prefix import Noted
 from tests.training.tiny_task import tiny_data
@@ -70,6 +73,44 @@ def test_draws_are_taken_back_before_another_try(monkeypatch: pytest.MonkeyPatch
         again = bitfit.train(loose, tiny_data(), "bitfit", CONFIG)
     assert failed[0] == failed[2], "halving 16,384 three times still takes these batches whole"
     assert again.delta.to_bytes() == plain.delta.to_bytes()
+
+
+def test_answers_come_in_smaller_passes_too(still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny_data()
+    delta = bitfit.train(still, data, "bitfit", CONFIG).delta
+    plain = evaluation(still, delta, data, "test", precision="fp32")
+    small(monkeypatch, 40, MemoryError())
+    cut = evaluation(still, delta, data, "test", precision="fp32")
+    assert cut.scores == pytest.approx(plain.scores)
+    assert any(note.startswith("Out of memory: from now on at most") for note in cut.notes)
+
+
+def test_a_predictor_keeps_to_the_size_that_fitted(still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, said = tiny_data(), list[str]()
+    predictor = Predictor(still, bitfit.train(still, data, "bitfit", CONFIG).delta, "fp32", said.append)
+    plain = predictor.outputs(data.splits["test"])
+    small(monkeypatch, 40, RuntimeError(TORCH_SAYS))
+    for _ in range(2):
+        np.testing.assert_allclose(predictor.outputs(data.splits["test"]), plain, rtol=1e-4, atol=1e-5)
+    assert said[-1].startswith("Out of memory: from now on at most 32 tokens a pass")
+    assert len(said) == len(set(said)), "the second call begins with what fitted"
+
+
+def test_no_pass_is_larger_than_what_suits_the_model(still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, seen = RowModel.forward, list[int]()
+
+    def noted(model: RowModel, batch):  # type: ignore[no-untyped-def]
+        seen.append(len(batch.ids))
+        return forward(model, batch)
+
+    monkeypatch.setattr(RowModel, "forward", noted)
+    whole = bitfit.train(still, tiny_data(), "bitfit", CONFIG)
+    assert max(seen) > 60, "batches of 8 examples, and all of validation at once"
+    seen.clear()
+    monkeypatch.setattr(outputs, "NUMBERS_A_PASS", 60 * still.config.hidden_size)
+    cut = bitfit.train(still, tiny_data(), "bitfit", CONFIG)
+    assert max(seen) <= 60
+    assert cut.history[-1]["train"]["loss"] == pytest.approx(whole.history[-1]["train"]["loss"], rel=1e-4)
 
 
 def test_where_a_single_example_does_not_fit_the_message_says_what_to_do(

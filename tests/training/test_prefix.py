@@ -124,7 +124,7 @@ def test_bf16_states_are_kept_as_they_are(still: bitfit.Backbone) -> None:
 
 def test_reading_that_was_killed_goes_on_where_it_was(still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = model_of(still, "class"), tiny_data()
-    monkeypatch.setattr(prefix, "TOKENS_A_PASS", 20)
+    monkeypatch.setattr(prefix, "pass_tokens", lambda model: 20)
     monkeypatch.setattr(prefix, "NOTED_EVERY_S", 0.0)
     whole = with_states(data, model, {"model": "other"}, print).splits["train"].source["states"].values
     inner, left = prefix._next, [7]

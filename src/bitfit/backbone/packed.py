@@ -65,6 +65,7 @@ class RowModel(nn.Module):
         self.device = device
         self.prefix, self.pad = model.base_model_prefix, _pad(model.config)
         self.places = _places(model.config)
+        self.width: int = getattr(model.config, "hidden_size", None) or 1  # numbers that a layer hands on for a token
         encoder = model.base_model
         self.takes_types = _takes_types(encoder)
         model.config.use_cache = False

@@ -29,7 +29,7 @@ from bitfit.training.loss import losses
 from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.optimizer import RowAdamW
-from bitfit.training.outputs import TOKENS_A_PASS, batch_of, labels_of, outputs
+from bitfit.training.outputs import batch_of, labels_of, outputs, pass_tokens
 from bitfit.training.reading import Losses, Shares
 from bitfit.training.schedule import factor
 from bitfit.training.watch import Watcher
@@ -80,7 +80,7 @@ class Training:
         self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
         self.best = job.start
         self.chosen = Choices(job.data.task, self.train, len(job.configs), job.model.device)
-        self.budget = Budget(TOKENS_A_PASS, int(self.train.lengths.max()), watcher.said)
+        self.budget = Budget(pass_tokens(job.model), int(self.train.lengths.max()), watcher.said)
         self.tokens = 0  # real ones, read in training
         self.seconds = 0.0  # in steps, without evaluation
         self.stopped = False  # by the user

@@ -19,7 +19,7 @@ from bitfit.data.examples import Examples, TaskData
 from bitfit.training import order
 from bitfit.training.config import TrainConfig
 from bitfit.training.loss import losses
-from bitfit.training.outputs import TOKENS_A_PASS, batch_of, labels_of
+from bitfit.training.outputs import batch_of, labels_of, pass_tokens
 from bitfit.training.prefix import needed
 from bitfit.training.train import Held, Method, Setting
 
@@ -71,13 +71,14 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     setting = Setting.of(backbone, data, how, settled[0], Held.of({"data": {}}, None))
     together = settled if len(settled) == 1 or setting.takes(settled) else settled[:1]
     at_boundary = setting.set_boundary(settled[0], lambda _: None)
-    tokens = _largest_pass(data.splits["train"], together, TOKENS_A_PASS // setting.model.places)
+    budget = pass_tokens(setting.model)
+    tokens = _largest_pass(data.splits["train"], together, budget)
     kept, largest, sampled = _one_pass(setting, data.splits["train"])
     return Estimate(
         loaded=_resident(),
         rows=ROW_COPIES * 4 * setting.rows.size * len(together),
         training_pass=(kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
-        scoring_pass=WITHOUT_GRADIENT * largest * TOKENS_A_PASS // (setting.model.places * sampled),
+        scoring_pass=WITHOUT_GRADIENT * largest * budget // sampled,
         tokens_a_pass=tokens,
         kept=sum(needed(data, setting.model).values()) if at_boundary else 0,
         available=_available(),

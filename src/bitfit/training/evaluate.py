@@ -63,7 +63,7 @@ def evaluation(
     if split is None and chosen not in (PREFERRED[0], ALL):
         notes.append(f"'{found.task.name}' has no labelled part 'test': scored on '{chosen}'")
     examples = found.splits[chosen]
-    scores = score(delta.task, examples, Predictor(backbone, delta, precision).outputs(examples))
+    scores = score(delta.task, examples, Predictor(backbone, delta, precision, notes.append).outputs(examples))
     return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
 
 

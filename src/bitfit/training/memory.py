@@ -46,4 +46,4 @@ class Budget:
                 "one. Lower --max-length, take a smaller model, or end other programs; nothing but seconds is lost."
             )
         self.tokens = max(self.longest, self.tokens // 2)
-        self.say(f"Out of memory: from now on at most {self.tokens:,} tokens a pass, with the same batches as before")
+        self.say(f"Out of memory: from now on at most {self.tokens:,} tokens a pass; nothing else changes")

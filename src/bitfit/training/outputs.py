@@ -24,7 +24,14 @@ class Outputs:
     loss: float | None  # mean over the split; None where labels are unknown
 
 
-TOKENS_A_PASS = 16384  # enough to keep the processor busy; more only takes memory
+TOKENS_A_PASS = 16384  # enough to keep any device busy; more only takes memory
+NUMBERS_A_PASS = 4096 * 384  # that a layer hands on to the next: on a processor, more leave its cache in between
+
+
+def pass_tokens(model: RowModel) -> int:
+    """Tokens of a pass at most; of an image, which is one token to its batch, all places count."""
+    most = TOKENS_A_PASS if model.device.type != "cpu" else min(TOKENS_A_PASS, NUMBERS_A_PASS // model.width)
+    return max(1, most // model.places)
 
 
 def batch_of(
@@ -58,15 +65,15 @@ def outputs(
     values: Mapping[str, Tensor],
     examples: Examples,
     rows: int = 1,
-    budget: int = TOKENS_A_PASS,
+    budget: int | None = None,
 ) -> list[Outputs]:
-    """What each row answers to each example."""
+    """What each row answers to each example, in passes of `budget` tokens of all rows together."""
     found = [_empty(model, examples) for _ in range(rows)]
     sums, counts = torch.zeros(2, rows, device=model.device)
     known = _labels_known(model, examples)
     was_training = model.training
     model.eval()
-    for which in by_length(examples, budget // (rows * model.places)):
+    for which in by_length(examples, (budget or pass_tokens(model)) // rows):
         batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows, model.device)
         with torch.no_grad():
             answers = model.answers(batch, values).float()

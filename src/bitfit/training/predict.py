@@ -1,6 +1,6 @@
 """Answers texts, pairs, sentences of words, questions or images with a delta; the backbone is never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,8 @@ from bitfit.data.words import tags_of_words
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError
 from bitfit.methods.row import RowMap
-from bitfit.training.outputs import outputs
+from bitfit.training.memory import Budget
+from bitfit.training.outputs import outputs, pass_tokens
 
 ANSWER = "answer"  # name of the first column of answers
 
@@ -41,9 +42,18 @@ class Answer:
 
 
 class Predictor:
-    """A delta on its backbone, ready to answer; made once and used for many texts."""
+    """A delta on its backbone, ready to answer; made once and used for many texts.
 
-    def __init__(self, backbone: Backbone, delta: Delta, precision: Precision = "auto") -> None:
+    Where memory runs out its passes get smaller, which `say` is told.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        delta: Delta,
+        precision: Precision = "auto",
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         delta.check(backbone)
         keep_freed_memory()
         self.backbone, self.task = backbone, delta.task
@@ -53,6 +63,7 @@ class Predictor:
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
         self.model = RowModel(model, self.task.head, compute_format(precision))
         self.values = rows.tensors(torch.cat(parts)[None])
+        self.budget = Budget(pass_tokens(self.model), 1, say)
 
     @cached_property
     def encoder(self) -> RowEncoder:
@@ -61,7 +72,8 @@ class Predictor:
 
     def outputs(self, examples: Examples) -> NDArray[Any]:
         """The head's numbers for each example, in the form that `score` takes."""
-        return outputs(self.model, self.values, examples)[0].values
+        self.budget.longest = int(examples.lengths.max(initial=1))
+        return self.budget.fit(lambda tokens: outputs(self.model, self.values, examples, 1, tokens))[0].values
 
     def answers(self, rows: pa.Table) -> list[Answer]:
         """An answer for each row of a table with the task's text columns."""

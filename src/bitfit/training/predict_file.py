@@ -72,7 +72,9 @@ def predict_file(
     writer = _writer(ending, found, delta.task, reading)
     with Parts(out) as parts:
         job, kept = _job(parts, _asked(delta, reading, ending), precision, watcher)
-        filling = _Filling(Predictor(backbone, delta, job["surroundings"]["compute"]), inputs, reading, writer)
+        filling = _Filling(
+            Predictor(backbone, delta, job["surroundings"]["compute"], watcher.said), inputs, reading, writer
+        )
         return filling.fill(parts, found.rows, kept, watcher)
 
 

@@ -24,7 +24,7 @@ from bitfit.data.cache import user_cache
 from bitfit.data.examples import Examples, TaskData
 from bitfit.files import held, write_whole
 from bitfit.training.memory import Budget
-from bitfit.training.outputs import TOKENS_A_PASS, batch_of, by_length
+from bitfit.training.outputs import batch_of, by_length, pass_tokens
 from bitfit.training.request import digest
 
 FORMAT = 1  # raise when the values change their meaning: older entries are then not found
@@ -182,7 +182,7 @@ class Room:
 
 def _filled(room: Room, model: RowModel, examples: Examples, name: str, say: Callable[[str], None]) -> NDArray[Any]:
     """The states of a split: those that are there, and the rest computed now."""
-    budget = Budget(TOKENS_A_PASS, int(examples.lengths.max(initial=1)), say)
+    budget = Budget(pass_tokens(model), int(examples.lengths.max(initial=1)), say)
     if room.done < len(examples):
         say(f"{name}: reading {len(examples) - room.done:,} examples once, for all epochs")
     model.eval()
@@ -199,7 +199,7 @@ def _filled(room: Room, model: RowModel, examples: Examples, name: str, say: Cal
 
 def _next(model: RowModel, examples: Examples, done: int, tokens: int) -> tuple[NDArray[np.int64], Tensor]:
     """The next examples in order of length, and their states."""
-    which = next(by_length(examples, tokens // model.places, done))
+    which = next(by_length(examples, tokens, done))
     with torch.no_grad():
         return which, model.read(batch_of(examples, which, (len(which),), model.device)).cpu()
 
