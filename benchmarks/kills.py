@@ -32,6 +32,9 @@ OPTIONS = [
 ]
 
 
+SOME = 12  # kills, of which one at least must meet a checkpoint being written
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -46,7 +49,9 @@ def main() -> None:
     print(f"an undisturbed run takes {found['seconds']:.1f} s; {found['resumed']} were gone on with from a checkpoint")
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
-    sys.exit(0 if same == len(found["identical"]) else 1)
+    # Every third kill waits for a half-written checkpoint; a single one may come just too late.
+    met = found["while_writing"] > 0 or given.kills < SOME
+    sys.exit(0 if same == len(found["identical"]) and met else 1)
 
 
 class Kills:

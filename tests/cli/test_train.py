@@ -12,6 +12,7 @@ import pytest
 
 import bitfit
 from bitfit.cli.main import run
+from bitfit.training import estimate
 from tests.models import tiny_backbone
 
 ROWS = 40
@@ -47,6 +48,16 @@ def command(model: str, data: str, tmp_path: Path) -> list[str]:
 def told(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
     captured = capsys.readouterr()
     return json.loads(captured.out), captured.err
+
+
+def test_too_little_memory_is_said_and_training_goes_on(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_available", lambda: 10_000_000)
+    assert run(command) == 0
+    document, said = told(capsys)
+    assert Path(document["delta"]).exists()
+    assert "the machine has 10 MB free" in " ".join(said.split())
 
 
 def test_it_writes_the_file_and_leaves_nothing_else(

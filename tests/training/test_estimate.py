@@ -4,6 +4,7 @@ import pytest
 
 import bitfit
 from bitfit import TrainConfig
+from bitfit.training import estimate as module
 from bitfit.training.estimate import estimate
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
@@ -39,6 +40,21 @@ def test_no_pass_is_larger_than_the_budget(backbone: bitfit.Backbone) -> None:
     data = tiny_data(train=4000)
     found = estimate(backbone, data, "bitfit", [TrainConfig(batch_size=4000)])
     assert found.tokens_a_pass <= 16384
+
+
+def test_too_little_memory_is_said_in_words(backbone: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_available", lambda: 50_000_000)
+    said = module.maybe_get_warning(backbone, tiny_data(), "bitfit", [TrainConfig()])
+    assert said is not None
+    assert "the machine has 50 MB free" in said
+
+
+@pytest.mark.parametrize("free", [None, 2 << 30, 100 << 30])
+def test_nothing_is_said_where_it_fits_or_is_unknown(
+    backbone: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch, free: int | None
+) -> None:
+    monkeypatch.setattr(module, "_available", lambda: free)
+    assert module.maybe_get_warning(backbone, tiny_data(), "bitfit", [TrainConfig()]) is None
 
 
 @pytest.mark.parametrize("kind", ["number", "tags"])

@@ -66,6 +66,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     from bitfit.backbone.load import load
     from bitfit.cli.progress import Shown
     from bitfit.training.checkpoint import Checkpoints
+    from bitfit.training.estimate import maybe_get_warning
     from bitfit.training.train import Method, asked_for, check_fit, task_data, train_rows
 
     path = out or Path(f"{Path(task).stem}-{_plain(method)}.safetensors")
@@ -83,6 +84,9 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         result(as_json, document, lambda console: _show(console, [finished], 0, path))
         return 0
     with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
+        warning = maybe_get_warning(backbone, data, how, configs)
+        if warning is not None:
+            shown.said(warning)
         runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
     best = _best(runs)
     stopped = len(runs) < len(configs) or any(run.stopped for run in runs)

@@ -28,8 +28,10 @@ SAMPLE_TOKENS = 1024  # of the small pass
 # figures below this came within a third of the real peak of the embedded model, for 500 to 14,000 tokens a pass.
 ON_THE_WAY_BACK, WITHOUT_GRADIENT = 3, 5
 ROW_COPIES = 7  # theta, gradient, two averages, best, start, one on its way
-KEPT_FREE = 1.5  # freed blocks stay in the process, and not every one can be used again
+KEPT_FREE = 2.5  # freed blocks stay in the process, and small ones that live on keep large ones from being used again
 LIBRARIES = 100 << 20  # bytes that libraries take when they first work
+# Where the machine has this much free, nothing that bitfit trains comes near it, and nothing need be looked at.
+PLENTY, PLENTY_OF_WEIGHTS = 4 << 30, 20  # bytes, and so many times the weights' own
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,24 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
         tokens_a_pass=tokens,
         kept=sum(needed(data, setting.model).values()) if at_boundary else 0,
         available=_available(),
+    )
+
+
+def maybe_get_warning(
+    backbone: Backbone, data: TaskData, method: str | Method, configs: Sequence[TrainConfig]
+) -> str | None:
+    """What to say before training where memory may not suffice; None where it does, or the machine does not say."""
+    free = _available()
+    weights = sum(parameter.nbytes for parameter in backbone.model.parameters())
+    if free is None or free > PLENTY + PLENTY_OF_WEIGHTS * weights:
+        return None
+    found = estimate(backbone, data, method, configs)
+    if found.fits:
+        return None
+    return (
+        f"This may need about {found.needed / 1e6:,.0f} MB more memory than is used now, and the machine has "
+        f"{free / 1e6:,.0f} MB free. It begins all the same; if memory runs out, passes get smaller. "
+        "Ending other programs helps, and so does a lower --max-length."
     )
 
 
