@@ -73,6 +73,17 @@ def test_each_row_has_its_own_bias_and_in_a_head_its_own_weight() -> None:
                 assert_near(found[part], torch.func.functional_call(plain, own, (x[part],)), 1e-5)
 
 
+@pytest.mark.parametrize("kind", ["linear", "no bias", "conv", "norm"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_models_code_may_change_what_a_layer_gives_in_place(kind: str, rows: int) -> None:
+    box = nn.Sequential(layer(kind))  # some models divide their queries in place
+    quicken(box, flow((1,) * rows), torch.float32)
+    box.requires_grad_(False)
+    x = torch.randn(rows, 4, WIDTH, requires_grad=True)
+    box(x).div_(2.0).sum().backward()
+    assert x.grad is not None
+
+
 def test_a_frozen_linear_layer_keeps_no_inputs() -> None:
     box = nn.Sequential(layer("linear"))
     quicken(box, flow(), torch.float32)

@@ -137,8 +137,12 @@ class _FrozenLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bounds: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.bounds, ctx.many = bounds, bias is not None and bias.dim() == 2
-        if bias is None or not ctx.many:
-            return functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
+        if bias is not None and not ctx.many:
+            y = functional.linear(x.reshape(-1, x.shape[-1]), weight, bias.to(x.dtype))
+            # A plain view could not be changed in place, which some models do with their queries.
+            return torch.ops.aten._unsafe_view(y, (*x.shape[:-1], len(weight)))  # type: ignore[no-any-return]
+        if bias is None:
+            return functional.linear(x, weight)
         return _add_rows(functional.linear(x, weight), bias, bounds)
 
     @staticmethod
