@@ -91,6 +91,10 @@ class RowModel(nn.Module):
             return f"model.{name}"
         return f"encoder.{rest}"
 
+    def format_of(self, name: str) -> torch.dtype:
+        """The number format that a parameter of the task model has here."""
+        return self.get_parameter(self.name_here(name)).dtype
+
     def takes_rows(self, names: Iterable[str]) -> bool:
         """Can these parameters of the task model have a value for each row?"""
         return self.packed and all(self._takes_rows(self.name_here(name)) for name in names)

@@ -4,6 +4,7 @@ Theta is the matrix of all rows, (rows, P). Knows nothing of how the values chan
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from bitfit.backbone.draws import Draws
 from bitfit.backbone.heads import head_names
+from bitfit.backbone.packed import RowModel
 from bitfit.methods.selection import Selection, Slot
 
 
@@ -27,10 +29,11 @@ def carried(selection: Selection, model: PreTrainedModel) -> tuple[Slot, ...]:
 
 
 class RowMap:
-    """Between theta and the tensors that a task model runs with."""
+    """Between theta and the tensors that a task model runs with. `fast` is the one that will train with them."""
 
-    def __init__(self, slots: Sequence[Slot], model: nn.Module) -> None:
-        self.slots = tuple(slots)
+    def __init__(self, slots: Sequence[Slot], model: nn.Module, fast: RowModel | None = None) -> None:
+        self.slots, self.fast = tuple(slots), fast
+        self.filled: dict[str, Tensor] = {}  # matrices of a training pass, which the next one overwrites
         self.sizes = [slot.size for slot in self.slots]
         own = dict(model.named_parameters())
         # For a slot that is a part of its parameter: the rest, which stays the backbone's.
@@ -65,20 +68,24 @@ class RowMap:
         return None
 
     def drawn(self, theta: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """The tensors of a training pass, where a method may draw them."""
+        """The tensors of a training pass, good until the next; a method may draw them."""
         del draws
-        return self.tensors(theta)
+        return self.named(theta.split(self.sizes, dim=1), in_place=theta.shape[0] == 1)
 
     def tensors(self, theta: Tensor) -> dict[str, Tensor]:
         """Each trained parameter by name: with a leading row dimension where there are several rows."""
         return self.named(theta.split(self.sizes, dim=1))
 
-    def named(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The parameters that the slots' values make, each (rows, size)."""
+    def named(self, parts: Sequence[Tensor], in_place: bool = False) -> dict[str, Tensor]:
+        """The parameters that the slots' values make, each (rows, size). `in_place`: elements of a matrix are put
+        into the same whole one each time."""
         found: dict[str, Tensor] = {}
         for slot, part in zip(self.slots, parts, strict=True):
             values = part.detach() if slot.inert else part
-            if slot.index is not None:
+            if slot.index is not None and in_place and len(slot.shape) > 1:
+                whole = found[slot.name] if slot.name in found else self._kept(slot.name)
+                values = _Filled.apply(whole, values, self.index[id(slot)])  # type: ignore[no-untyped-call]
+            elif slot.index is not None:
                 values = self._filled(slot, values, found.get(slot.name))
             rows = part.shape[0]
             found[slot.name] = values.reshape(rows, *slot.shape) if rows > 1 else values.reshape(slot.shape)
@@ -89,6 +96,30 @@ class RowMap:
         rows = values.shape[0]
         whole = self.rest[slot.name].reshape(1, -1).expand(rows, -1) if before is None else before.reshape(rows, -1)
         return whole.scatter(1, self.index[id(slot)].expand(rows, -1), values)
+
+    def _kept(self, name: str) -> Tensor:
+        """A copy of a whole parameter to put elements into, in the format that the task model computes with."""
+        if name not in self.filled:
+            kind = self.rest[name].dtype if self.fast is None else self.fast.format_of(name)
+            self.filled[name] = self.rest[name].to(kind, copy=True).contiguous()
+        return self.filled[name]
+
+
+class _Filled(torch.autograd.Function):
+    """Elements put into a whole parameter, in place; the way back picks their gradients out of the whole one's."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, values: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        result = whole.detach()
+        result.view(-1).index_copy_(0, index, values[0].to(whole.dtype))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (index,) = ctx.saved_tensors
+        picked = grads[0].reshape(-1)[index].float()[None] if ctx.needs_input_grad[1] else None
+        return grads[0] if ctx.needs_input_grad[0] else None, picked, None  # slots of a parameter share no element
 
 
 def _laid_out(tensors: Sequence[Tensor], slots: Sequence[Slot]) -> Tensor:

@@ -28,16 +28,16 @@ def resolve(
         selection = _bought(plain, model, data, name, head, config)
     else:
         selection = select(plain, method, head, config.seed)
-    return selection, RowMap(carried(selection, plain), plain)
+    return selection, RowMap(carried(selection, plain), plain, model)
 
 
 def pruned(
-    plain: PreTrainedModel, selection: Selection, rows: GatedRows, theta: Tensor
+    plain: PreTrainedModel, model: RowModel, selection: Selection, rows: GatedRows, theta: Tensor
 ) -> tuple[Selection, RowMap, Tensor]:
     """After the gates: what is left to train, its rows, and where they go on from, (1, P)."""
     slots, values = rows.pruned(theta, kept(plain))
     sparse = assemble(plain, selection.method, selection.head, slots)
-    left = RowMap(carried(sparse, plain), plain)
+    left = RowMap(carried(sparse, plain), plain, model)
     return sparse, left, left.starting_row({**values, **rows.head_of(theta)})[None]
 
 

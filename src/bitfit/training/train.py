@@ -259,7 +259,7 @@ class Setting:
         assert isinstance(self.rows, GatedRows)
         start = self._start(config.seed)[None]
         first = replace(self, held=self.held.part("gates"))._loop(start, [config], watcher)
-        selection, rows, left = pruned(self.heads, self.selection, self.rows, first.theta.detach())
+        selection, rows, left = pruned(self.heads, self.model, self.selection, self.rows, first.theta)
         watcher.said(f"{self.method.name}: {selection.size:,} elements are left, the head's among them; they train on")
         second = replace(self, selection=selection, rows=rows, held=self.held.part("left"))
         history = [{"phase": "gates", **epoch} for epoch in first.progress[0].history]
