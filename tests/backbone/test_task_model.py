@@ -34,6 +34,13 @@ def test_every_architecture_answers_every_kind_of_task(model_type: str, head: He
     assert not model.training
 
 
+@pytest.mark.parametrize("head", [Head("tags", 5), Head("class", 3, "mean")], ids=["tags", "mean"])
+def test_a_model_whose_answers_are_narrower_than_its_layers_has_a_head(head: Head) -> None:
+    model = tiny_backbone("opt", word_embed_proj_dim=8).task_model(head)  # as facebook/opt-350m
+    with torch.no_grad():
+        assert model(**inputs("opt", SIZES)).logits.shape[-1] == head.outputs
+
+
 @pytest.mark.parametrize("pool", ["first", "mean"])
 def test_images_are_classified(pool: Pool) -> None:
     model = tiny_backbone("vit").task_model(Head("class", 3, pool))

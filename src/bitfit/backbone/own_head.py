@@ -72,7 +72,8 @@ def own_task_model(config: PretrainedConfig, head: Head) -> PreTrainedModel:
 
 
 def _width(config: PretrainedConfig) -> int:
-    for name in ("hidden_size", "d_model", "n_embd", "dim"):
+    # OPT may make its answers narrower than its layers.
+    for name in ("word_embed_proj_dim", "hidden_size", "d_model", "n_embd", "dim"):
         if isinstance(width := getattr(config, name, None), int):
             return width
     raise BackboneError(f"The configuration of '{config.model_type}' does not say how wide its outputs are.")
