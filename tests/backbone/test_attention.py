@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from bitfit.backbone import attention
+from bitfit.backbone import attention, varlen
 from bitfit.backbone.draws import Draws
-from bitfit.backbone.rows import Flow, Layout
+from bitfit.backbone.rows import ROUND, Flow, Layout
 from bitfit.errors import BackboneError
 from tests.batches import assert_near
 
@@ -76,6 +77,49 @@ def test_each_sequence_attends_to_itself_alone(causal: bool, window: int | None,
     compare(found, torch.cat(wanted), inputs)
     with torch.no_grad():
         assert_near(Asking(LENGTHS, causal=causal)(*inputs, sliding_window=window), torch.cat(wanted), 1e-5)
+
+
+def as_torchs_kernel(q: Tensor, k: Tensor, v: Tensor, *cuts_and_longest: Any, **options: Any) -> Tensor:
+    """torch's varlen_attn as its documentation has it: a window (left, right), -1 for no end."""
+    cuts, again, longest, _ = cuts_and_longest
+    assert cuts is again
+    assert (cuts.dtype, longest) == (torch.int32, max(LENGTHS))
+    assert options["enable_gqa"] == (q.shape[1] != k.shape[1])
+    assert options["scale"] == SIZE**-0.5
+    left, right = options["window_size"]
+    found = []
+    for start, stop in zip(cuts.tolist(), cuts.tolist()[1:], strict=False):
+        ahead = torch.arange(stop - start)[:, None] - torch.arange(stop - start)[None, :]
+        seen = ((ahead <= left) | (left < 0)) & ((ahead >= -right) | (right < 0))
+        found.append(defined(q[start:stop], k[start:stop], v[start:stop], seen))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 4), (True, 4)])
+def test_torchs_kernel_is_asked_for_the_same(
+    monkeypatch: pytest.MonkeyPatch, causal: bool, window: int | None, shared: int
+) -> None:
+    inputs = parts(LENGTHS, shared)
+    filled = [functional.pad(part, (0, 0, 0, 0, 0, -sum(LENGTHS) % ROUND)) for part in inputs]
+    wanted = Asking(LENGTHS, causal=causal)(*filled, sliding_window=window)
+    monkeypatch.setattr(varlen, "fits", lambda q, v: True)
+    monkeypatch.setattr(varlen, "kernel", lambda: as_torchs_kernel)
+    found = Asking(LENGTHS, causal=causal)(*filled, sliding_window=window)
+    compare(found, wanted, inputs)
+    assert not found[sum(LENGTHS) :].any()
+
+
+def test_torchs_kernel_is_for_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = torch.zeros(4, HEADS, SIZE, dtype=torch.bfloat16, device="meta")
+    for generation, wanted in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        varlen.there.cache_clear()
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=generation: found)
+        assert varlen.fits(there, there) is wanted
+    assert not varlen.fits(there.float(), there.float())
+    assert not varlen.fits(there[..., :6], there[..., :6])
+    assert not varlen.fits(torch.zeros(4, HEADS, SIZE).bfloat16(), torch.zeros(4, HEADS, SIZE).bfloat16())
+    varlen.there.cache_clear()
 
 
 @pytest.mark.parametrize("lengths", [(48,), (48, 48), (33, 48)], ids=str)

@@ -53,7 +53,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
 def test_too_little_memory_is_said_and_training_goes_on(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_available", lambda: 10_000_000)
+    monkeypatch.setattr(estimate, "_available", lambda device: 10_000_000)
     assert run(command) == 0
     document, said = told(capsys)
     assert Path(document["delta"]).exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import bitfit
 from bitfit import TrainConfig, files
@@ -278,3 +279,28 @@ def test_what_was_measured_of_the_processor_holds_for_the_whole_run(tmp_path: Pa
     files.write_whole(places.folder / "step-0000000001.safetensors", checkpoint.parts(about, state))
     assert places.maybe_get_about() == {"asked": {}, "surroundings": {"compute": "bf16"}}
     assert places.exist
+
+
+@pytest.mark.usefixtures("always")
+def test_a_checkpoint_of_another_kind_of_device_is_refused(backbone: bitfit.Backbone, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, watcher=Killer(4), checkpoints=place(tmp_path))
+    path = max(place(tmp_path).folder.glob("step-*"))
+    about, state = checkpoint.read(path)
+    elsewhere = State({**state.facts, "device": "cuda"}, state.tensors)
+    files.write_whole(path, checkpoint.parts(about, elsewhere))
+    with pytest.raises(RequestError, match=r"taken on the device 'cuda', .* on 'cpu'.* --device cuda.*--overwrite"):
+        bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))
+
+
+@pytest.mark.usefixtures("always")
+def test_a_run_that_began_on_a_gpu_looks_for_one_again(backbone: bitfit.Backbone, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, watcher=Killer(4), checkpoints=place(tmp_path))
+    for path in place(tmp_path).folder.glob("step-*"):
+        about, state = checkpoint.read(path)
+        about["surroundings"]["device"] = "cuda"
+        files.write_whole(path, checkpoint.parts(about, state))
+    if not torch.cuda.is_available():
+        with pytest.raises(RequestError, match="'cuda' was asked for"):
+            bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))

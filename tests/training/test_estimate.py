@@ -43,7 +43,7 @@ def test_no_pass_is_larger_than_the_budget(backbone: bitfit.Backbone) -> None:
 
 
 def test_too_little_memory_is_said_in_words(backbone: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_available", lambda: 50_000_000)
+    monkeypatch.setattr(module, "_available", lambda device: 50_000_000)
     said = module.maybe_get_warning(backbone, tiny_data(), "bitfit", [TrainConfig()])
     assert said is not None
     assert "the machine has 50 MB free" in said
@@ -53,7 +53,7 @@ def test_too_little_memory_is_said_in_words(backbone: bitfit.Backbone, monkeypat
 def test_nothing_is_said_where_it_fits_or_is_unknown(
     backbone: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch, free: int | None
 ) -> None:
-    monkeypatch.setattr(module, "_available", lambda: free)
+    monkeypatch.setattr(module, "_available", lambda device: free)
     assert module.maybe_get_warning(backbone, tiny_data(), "bitfit", [TrainConfig()]) is None
 
 

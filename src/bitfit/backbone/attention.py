@@ -2,8 +2,8 @@
 
 Registered as an attention implementation of transformers, so that any model which uses that interface gains.
 The scores of a group are one block, worked on in place. Its weights stay unnormalized: the answer is divided by
-their sum instead. A dropped weight is marked by its sign, so that the backward pass needs no second block. Knows
-nothing of rows' values.
+their sum instead. A dropped weight is marked by its sign, so that the backward pass needs no second block. Where
+nothing is dropped and a GPU has a kernel of its own for it, that is used instead. Knows nothing of rows' values.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from bitfit.backbone import varlen
 from bitfit.backbone.rows import Flow, Group
 from bitfit.errors import BackboneError
 
@@ -58,6 +59,8 @@ def _packed_attention(
     # (1, heads, tokens, size) -> (tokens, heads, size); most models made it from that, so no copy is made.
     # Rotary positions may have turned queries and keys in another format than the values are in.
     q, k, v = (part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value))
+    if shape.rate == 0.0 and varlen.fits(q, v):
+        return varlen.attend((q, k, v), flow.layout, shape.scale, (shape.window, shape.causal))[None], None
     return _PackedAttention.apply(q, k, v, flow, shape)[None], None  # type: ignore[no-untyped-call]
 
 

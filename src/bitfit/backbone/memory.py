@@ -9,14 +9,21 @@ import ctypes
 import platform
 from functools import cache
 
+import torch
+
+from bitfit.backbone.device import CPU
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # numbers of glibc's malloc.h
 TOP_PAD = 64 << 20  # bytes taken at once when the heap grows
 NEVER = 2**31 - 1
 
 
 @cache
-def keep_freed_memory() -> bool:
-    """Tell the allocator to keep what is freed; True if it listened. Done once for the process."""
+def keep_freed_memory(device: torch.device = CPU) -> bool:
+    """Tell the allocator to keep what is freed; True if it listened. Done once for the process, and never for a GPU:
+    what it frees is its own allocator's."""
+    if device.type != "cpu":
+        return False
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)

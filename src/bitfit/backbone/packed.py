@@ -293,6 +293,8 @@ def _use_packed_attention(encoder: nn.Module, flow: Flow) -> None:
     attention.register()
     config: Any = encoder.config
     config._attn_implementation = attention.NAME
+    # It looks at a batch's numbers, for which a GPU's host would wait, and warns of padding, of which there is none.
+    object.__setattr__(encoder, "warn_if_padding_and_no_attention_mask", lambda *_: None)
     for module in encoder.modules():
         object.__setattr__(module, "bitfit_flow", flow)
 

@@ -78,6 +78,11 @@ class Layout:
         return self.fresh(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths))
 
     @cached_property
+    def cuts(self) -> Tensor:
+        """`starts` in the form that torch's attention takes; int32 (sequences + 1,)."""
+        return self.fresh(np.asarray(self.starts, np.int32))
+
+    @cached_property
     def real(self) -> Tensor:
         """Where each token stands when every sequence is padded to the longest, counted through all; (tokens,)."""
         first = np.repeat(np.arange(len(self.lengths)) * max(self.lengths), self.lengths)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bitfit.training.checkpoint import Checkpoints
     from bitfit.training.run import Run
 
-MARKS = ("run", "data", "stopped", "measured_on")  # in a delta's settings, beside those of the training
+MARKS = ("run", "data", "stopped", "measured_on", "device")  # in a delta's settings, beside those of the training
 
 
 class Claim:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from bitfit.cli.data_options import data_options
+from bitfit.cli.machine import machine_options
 from bitfit.cli.output import json_option, log, result
 
 
@@ -14,11 +15,18 @@ from bitfit.cli.output import json_option, log, result
 @click.option("--split", help="train, validation, test ... Default: test if it is labelled, else validation.")
 @click.option("--model", help="Default: the backbone that the file names.")
 @click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@machine_options
 @data_options
 @json_option
 def command(
-    file: Path, split: str | None, model: str | None, task: str | None, precision: Any, options: Any, as_json: bool
+    file: Path,
+    split: str | None,
+    model: str | None,
+    task: str | None,
+    precision: Any,
+    device: Any,
+    options: Any,
+    as_json: bool,
 ) -> None:
     """Score the delta in FILE.
 
@@ -35,7 +43,7 @@ def command(
 
     delta = Delta.load(file)
     backbone = load(model or delta.backbone)
-    found = evaluation(backbone, delta, task, split, options=options, precision=precision)
+    found = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
     for note in found.notes:
         log().print(note)
     document = {

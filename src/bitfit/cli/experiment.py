@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.machine import device_option
 from bitfit.cli.output import json_option, log, result, write_json
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def command() -> None:
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="The folder of the results.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout.")
 @click.option("--keep-deltas", is_flag=True, help="Keep every run's delta in the folder too.")
+@device_option
 @json_option
-def run(plan_file: Path, folder: Path, data_dir: Path | None, keep_deltas: bool, as_json: bool) -> int:
+def run(plan_file: Path, folder: Path, data_dir: Path | None, keep_deltas: bool, device: Any, as_json: bool) -> int:
     """Do every run of a plan that the folder does not hold yet; one JSON file for each.
 
     The same command goes on after an interruption. Learning rates are chosen on validation; a test is read once.
@@ -34,7 +36,8 @@ def run(plan_file: Path, folder: Path, data_dir: Path | None, keep_deltas: bool,
     from bitfit.backbone.load import load
     from bitfit.experiment.runner import run_plan
 
-    tally = run_plan(load(plan.model), plan, folder, data_dir=data_dir, keep_deltas=keep_deltas, watcher=_watcher())
+    backbone, watcher = load(plan.model), _watcher()
+    tally = run_plan(backbone, plan, folder, data_dir=data_dir, keep_deltas=keep_deltas, watcher=watcher, device=device)
     result(as_json, {"folder": str(folder), **tally.to_json()}, lambda console: console.print(_told(tally, folder)))
     return _exit_code(tally)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.machine import machine_options
 from bitfit.cli.output import json_option, log, result, table
 from bitfit.errors import RequestError
 
@@ -32,9 +33,9 @@ SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has 
 @click.option("--tokens", metavar="COLUMN", help="The file's column of words: lists, or texts parted at spaces.")
 @click.option("--answer", default="answer", show_default=True, metavar="COLUMN", help="Name of the answers' column.")
 @click.option("--model", help="Default: the backbone that the file names.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@machine_options
 @json_option
-def command(file: Path, texts: tuple[str, ...], model: str | None, precision: Any, as_json: bool, **given: Any) -> None:
+def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool, **given: Any) -> None:
     """Answer each TEXT, or each row of a file, with the delta in FILE.
 
     A task over pairs takes its texts two by two: a question, then its context. For tags a TEXT is a sentence of words
@@ -51,15 +52,17 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, precision: An
     delta = Delta.load(file)
     backbone = load(model or delta.backbone)
     if texts:
-        rows, answers = _texts(backbone, delta, texts, precision)
+        rows, answers = _texts(backbone, delta, texts, given)
     else:
         from bitfit.training.predict_file import answered
 
         reading = _reading(delta.task, given)
         if given["out"] is not None:
-            _file(backbone, delta, reading, given["out"], precision, as_json)
+            _file(backbone, delta, reading, given, as_json)
             return
-        pairs = [pair for part in answered(backbone, delta, reading, precision) for pair in part]
+        pairs = [
+            pair for part in answered(backbone, delta, reading, given["precision"], given["device"]) for pair in part
+        ]
         rows, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
     document = [_document(row, answer) for row, answer in zip(rows, answers, strict=True)]
     result(as_json, document, lambda console: _show(console, delta, document))
@@ -79,7 +82,7 @@ def _check(texts: tuple[str, ...], given: dict[str, Any]) -> None:
 
 
 def _texts(
-    backbone: "Backbone", delta: "Delta", texts: tuple[str, ...], precision: Any
+    backbone: "Backbone", delta: "Delta", texts: tuple[str, ...], given: dict[str, Any]
 ) -> tuple[list[tuple[str, ...]], "list[Answer]"]:
     """The texts of each answer, and the answers."""
     from bitfit.training.predict import predict
@@ -89,7 +92,7 @@ def _texts(
         raise RequestError(f"This task takes {wanted} texts at a time {delta.task.texts}; found {len(texts)}.")
     rows = [texts[i : i + wanted] for i in range(0, len(texts), wanted)]
     asked: list[Any] = [row[0] for row in rows] if wanted == 1 else list(rows)
-    return rows, predict(backbone, delta, asked, precision)
+    return rows, predict(backbone, delta, asked, given["precision"], given["device"])
 
 
 def _reading(task: "Task", given: dict[str, Any]) -> "Reading":
@@ -105,14 +108,17 @@ def _reading(task: "Task", given: dict[str, Any]) -> "Reading":
     return Reading(given["source"], {own: other for own, other in names if other}, given["answer"])
 
 
-def _file(backbone: "Backbone", delta: "Delta", reading: "Reading", out: Path, precision: Any, as_json: bool) -> None:
+def _file(backbone: "Backbone", delta: "Delta", reading: "Reading", given: dict[str, Any], as_json: bool) -> None:
     """A whole file, with a bar."""
     from bitfit.cli.answering import Answering
     from bitfit.training.predict_file import predict_file
 
+    out: Path = given["out"]
     try:
         with Answering() as shown:
-            written = predict_file(backbone, delta, reading, out, precision=precision, watcher=shown)
+            written = predict_file(
+                backbone, delta, reading, out, precision=given["precision"], device=given["device"], watcher=shown
+            )
     except KeyboardInterrupt:
         log().print("Stopped: what is answered so far is kept. The same command goes on.")
         raise

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.data_options import data_options
+from bitfit.cli.machine import machine_options
 from bitfit.cli.output import json_option, result, table
 from bitfit.errors import RequestError
 
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the head and the sample.")
 @click.option("--no-run", is_flag=True, help="Leave out the short run and its changes.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@machine_options
 @data_options
 @json_option
 def command(
-    task: str, model: str, by: Any, seed: int, no_run: bool, precision: Any, options: Any, as_json: bool
+    task: str, model: str, by: Any, seed: int, no_run: bool, precision: Any, device: Any, options: Any, as_json: bool
 ) -> None:
     """Order the bias terms of a model by what they would bring to TASK.
 
@@ -43,7 +44,7 @@ def command(
     from bitfit.training.config import TrainConfig
     from bitfit.training.rank import rank
 
-    config = TrainConfig(seed=seed, precision=precision)
+    config = TrainConfig(seed=seed, precision=precision, device=device)
     with Shown() as shown:
         ranking = rank(load(model), task, config, by=by, short_run=not no_run, options=options, watcher=shown)
     document = {

@@ -9,6 +9,7 @@ import click
 
 from bitfit.cli.claim import Claim, check_writable, ended_by_sigterm
 from bitfit.cli.data_options import data_options
+from bitfit.cli.machine import machine_options
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.output import json_option, result, table
 from bitfit.errors import RequestError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: none.")
 @click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Never on biases and norms.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@machine_options
 @click.option(
     "--prefix-cache/--no-prefix-cache",
     default=None,

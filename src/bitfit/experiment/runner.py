@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone
 from bitfit.data.examples import TaskData
 from bitfit.data.options import DataOptions
@@ -55,9 +56,10 @@ def run_plan(
     data_dir: Path | None = None,
     keep_deltas: bool = False,
     watcher: Watcher | None = None,
+    device: Device = "auto",
 ) -> Tally:
     """Do what is not done yet of a plan. A run that fails is named in the tally, and the others go on."""
-    runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, watcher or Watcher())
+    runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, watcher or Watcher(), device)
     return runner.run()
 
 
@@ -65,10 +67,17 @@ class Runner:
     """A plan under way."""
 
     def __init__(
-        self, backbone: Backbone, plan: Plan, store: Store, data_dir: Path | None, keep_deltas: bool, watcher: Watcher
+        self,
+        backbone: Backbone,
+        plan: Plan,
+        store: Store,
+        data_dir: Path | None,
+        keep_deltas: bool,
+        watcher: Watcher,
+        device: Device,
     ) -> None:
         self.backbone, self.plan, self.store = backbone, plan, store
-        self.data_dir, self.keep_deltas, self.watcher = data_dir, keep_deltas, watcher
+        self.data_dir, self.keep_deltas, self.watcher, self.device = data_dir, keep_deltas, watcher, device
         self.failed: dict[str, str] = {}
         self.done = 0
         self._read: tuple[PlannedTask, TaskData] | None = None  # the task of now
@@ -117,7 +126,7 @@ class Runner:
             self.backbone,
             replace(data, splits=seen, notes=()),  # the notes were said when the data was read
             Method(cell.method.name, cell.method.head),
-            [run.config for run in runs],
+            [replace(run.config, device=self.device) for run in runs],
             watcher=self.watcher,
             checkpoints=checkpoints,
         )
@@ -174,9 +183,10 @@ class Runner:
 
     def _with_further(self, document: Document, run: PlannedRun, delta: Delta, data: TaskData) -> dict[str, Any]:
         """A run's file with the scores of the splits that were not read before."""
-        precision = run.config.precision
+        precision, device = run.config.precision, self.device
         scores = {
-            split: evaluate(self.backbone, delta, data, split, precision=precision) for split in document["unread"]
+            split: evaluate(self.backbone, delta, data, split, precision=precision, device=device)
+            for split in document["unread"]
         }
         return {**document, "scores": {**document["scores"], **scores}, "unread": []}
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bitfit.backbone.anatomy import encoder_of
+from bitfit.backbone.device import CPU
 from bitfit.backbone.draws import Draws
 from bitfit.errors import RequestError
 from bitfit.methods.gates import HIGHEST, fill_grads, fill_shares, let_through, penalize, slopes
@@ -45,9 +46,11 @@ def kept(model: nn.Module) -> int:
 class GatedRows(RowMap):
     """Theta of the first phase: differences, the head, the gates' log odds, those of whole tensors; one row."""
 
-    def __init__(self, slots: Sequence[Slot], model: nn.Module, structured: bool, rate: float) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], model: nn.Module, structured: bool, rate: float, device: torch.device = CPU
+    ) -> None:
         gated = [slot for slot in slots if not slot.in_head and not slot.inert]
-        super().__init__([*gated, *(slot for slot in slots if slot.in_head)], model)
+        super().__init__([*gated, *(slot for slot in slots if slot.in_head)], model, device=device)
         self.gated, self.structured, self.rate = gated, structured, rate
         self.head_sizes = [slot.size for slot in self.slots if slot.in_head]
         self.bounds = (0, *accumulate(slot.size for slot in gated))
@@ -61,7 +64,7 @@ class GatedRows(RowMap):
         return self.values + self.gates + (len(self.gated) if self.structured else 0)
 
     def starting_row(self, head: Mapping[str, Tensor]) -> Tensor:
-        row = torch.full((self.size,), GATE_START)
+        row = torch.full((self.size,), GATE_START, device=self.device)
         row[: self.values] = super().starting_row(head)
         row[: self.gates] = 0.0  # differences, not values
         return row
@@ -94,7 +97,7 @@ class GatedRows(RowMap):
 
     def difference(self, theta: Tensor) -> Tensor:
         """What each gated element differs by, without a draw; (gated elements,)."""
-        parts, nothing = self.parts(theta), torch.zeros(1)
+        parts, nothing = self.parts(theta), torch.zeros(1, device=self.device)
         shares, wholes = self.shares(parts, None)
         for at, whole in zip(self.places, self.factors(wholes), strict=True):
             let_through(nothing, parts.differences[at], shares[at], whole, shares[at])
@@ -128,14 +131,14 @@ class GatedRows(RowMap):
             difference = self.difference(theta)
             top = torch.topk(difference.abs(), count, sorted=False).indices.sort().values
             whole = {slot.name: self.whole(slot.name) for slot in self.gated}
-            cuts = torch.searchsorted(top, torch.tensor(self.bounds)).tolist()
+            cuts = torch.searchsorted(top, torch.tensor(self.bounds, device=self.device)).tolist()
             slots = []
             for number, slot in enumerate(self.gated):
                 here = top[cuts[number] : cuts[number + 1]]
                 if len(here):
-                    place = here - self.bounds[number]
-                    index = place.numpy() if slot.index is None else slot.index[place.numpy()]
-                    whole[slot.name].view(-1)[torch.from_numpy(index)] += difference[here]
+                    place = (here - self.bounds[number]).cpu().numpy()
+                    index = place if slot.index is None else slot.index[place]
+                    whole[slot.name].view(-1)[torch.from_numpy(index).to(self.device)] += difference[here]
                     slots.append(Slot(slot.name, slot.shape, index.astype(np.int64), part=slot.part))
         return slots, whole
 
@@ -175,8 +178,9 @@ class _Gated(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         places = zip(rows.places, rows.factors(wholes), strict=True)
         values = [
-            let_through(rows.pretrained[at], parts.differences[at], shares[at], whole, torch.empty(at.stop - at.start))
+            let_through(here, parts.differences[at], shares[at], whole, torch.empty_like(here))
             for at, whole in places
+            for here in (rows.pretrained[at],)
         ]
         return (*values, *parts.head.clone().split(rows.head_sizes))
 
@@ -186,7 +190,7 @@ class _Gated(torch.autograd.Function):
         rows: GatedRows = ctx.rows
         found = torch.empty_like(theta)
         parts, to = rows.parts(theta), rows.parts(found)
-        to_wholes = torch.zeros(len(rows.gated))
+        to_wholes = torch.zeros(len(rows.gated), device=rows.device)
         for number, (at, whole) in enumerate(zip(rows.places, rows.factors(wholes), strict=True)):
             grad, here = grads[number], (to.differences[at], to.odds[at])
             if grad is None:  # the model does not look at it

@@ -14,7 +14,6 @@ LEVELS = 1 << 16  # of a uniform draw
 HIGHEST = 1.5  # a gate is drawn from -HIGHEST to HIGHEST
 # A *share* is a gate over HIGHEST: clamp(tanh((odds + noise) / 2), 0, OPEN). It grows by (1 - share ** 2) / 2.
 OPEN = 1 / HIGHEST
-_ZERO, _ONE, _LEVELS = torch.tensor(0.0), torch.tensor(1.0), torch.tensor(float(LEVELS))
 _aten = torch.ops.aten
 
 
@@ -23,12 +22,13 @@ def fill_shares(odds: Tensor, draws: Tensor | None, shares: Tensor) -> None:
     if draws is None:
         torch.mul(odds, 0.5, out=shares).tanh_().clamp_(0.0, OPEN)
         return
+    one, levels = odds.new_ones(()), odds.new_full((), LEVELS)
     for own, bits, share in _pieces(odds, draws, shares):
         # With y uniform, 1 - sigmoid(odds + noise) = y / (y + (1 - y) e^odds): no logarithm for the noise.
         level = bits.float().add_(LEVELS // 2 + 0.5)  # y * LEVELS
         odds_now = own.exp()
-        below = torch.lerp(level, _LEVELS, odds_now, out=odds_now)
-        torch.addcdiv(_ONE, level, below, value=-2.0, out=share).clamp_(0.0, OPEN)
+        below = torch.lerp(level, levels, odds_now, out=odds_now)
+        torch.addcdiv(one, level, below, value=-2.0, out=share).clamp_(0.0, OPEN)
 
 
 def let_through(start: Tensor, difference: Tensor, shares: Tensor, whole: float, out: Tensor) -> Tensor:
@@ -40,9 +40,9 @@ def let_through(start: Tensor, difference: Tensor, shares: Tensor, whole: float,
 
 def fill_grads(grad: Tensor, difference: Tensor, shares: Tensor, whole: float, to: tuple[Tensor, Tensor]) -> Tensor:
     """`grad` is what `let_through` gave's. Fills those of differences and of log odds; returns the whole gate's."""
-    to_whole = torch.zeros(())
+    zero, to_whole = grad.new_zeros(()), grad.new_zeros(())
     for own, here, share, to_difference, to_odds in _pieces(grad, difference, shares, *to):
-        torch.addcmul(_ZERO, own, share, value=HIGHEST * whole, out=to_difference)
+        torch.addcmul(zero, own, share, value=HIGHEST * whole, out=to_difference)
         product = own * here
         to_whole += torch.dot(product, share)
         _aten.tanh_backward.grad_input(product, share, grad_input=product)
@@ -59,7 +59,7 @@ def slopes(shares: Tensor) -> Tensor:
 
 def penalize(odds: Tensor, weight: float, grad: Tensor) -> Tensor:
     """`weight` times the expected number of gates that are not shut; its gradient is added to `grad`."""
-    count = torch.zeros(1)
+    count = odds.new_zeros(1)
     for own, to_odds in _pieces(odds, grad):
         is_open = own.sigmoid()  # the stretch is symmetric: half of it lies above 0
         count += is_open.sum()
@@ -70,5 +70,6 @@ def penalize(odds: Tensor, weight: float, grad: Tensor) -> Tensor:
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same piece of each; one number stands for all of its tensor's."""
     sizes = max(tensor.numel() for tensor in tensors)
-    parts = [tensor.expand(sizes).split(PIECE) for tensor in tensors]
+    piece = PIECE if tensors[-1].is_cpu else max(1, sizes)  # a GPU gains nothing by small ones
+    parts = [tensor.expand(sizes).split(piece) for tensor in tensors]
     return zip(*parts, strict=True)

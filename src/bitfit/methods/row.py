@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bitfit.backbone.device import CPU
 from bitfit.backbone.draws import Draws
 from bitfit.backbone.heads import head_names
 from bitfit.backbone.packed import RowModel
@@ -31,15 +32,20 @@ def carried(selection: Selection, model: PreTrainedModel) -> tuple[Slot, ...]:
 class RowMap:
     """Between theta and the tensors that a task model runs with. `fast` is the one that will train with them."""
 
-    def __init__(self, slots: Sequence[Slot], model: nn.Module, fast: RowModel | None = None) -> None:
-        self.slots, self.fast = tuple(slots), fast
+    def __init__(
+        self, slots: Sequence[Slot], model: nn.Module, fast: RowModel | None = None, device: torch.device = CPU
+    ) -> None:
+        device = device if fast is None else fast.device
+        self.slots, self.fast, self.device = tuple(slots), fast, device
         self.filled: dict[str, Tensor] = {}  # matrices of a training pass, which the next one overwrites
         self.sizes = [slot.size for slot in self.slots]
         own = dict(model.named_parameters())
         # For a slot that is a part of its parameter: the rest, which stays the backbone's.
-        self.rest = {slot.name: own[slot.name].detach() for slot in self.slots if slot.index is not None}
-        self.start = _laid_out([own[slot.name].detach() for slot in self.slots], self.slots)
-        self.index = {id(slot): torch.from_numpy(slot.index) for slot in self.slots if slot.index is not None}
+        self.rest = {slot.name: own[slot.name].detach().to(device) for slot in self.slots if slot.index is not None}
+        self.start = _laid_out([own[slot.name].detach() for slot in self.slots], self.slots).to(device)
+        self.index = {
+            id(slot): torch.from_numpy(slot.index).to(device) for slot in self.slots if slot.index is not None
+        }
 
     @property
     def size(self) -> int:

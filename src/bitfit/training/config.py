@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from bitfit.backbone.device import Device
 from bitfit.backbone.precision import Precision
 from bitfit.errors import RequestError
 
@@ -25,6 +26,7 @@ class TrainConfig:
     weight_decay: float = 0.01  # never on biases and norms
     patience: int | None = None  # stop after this many epochs without a better score
     precision: Precision = "auto"
+    device: Device = "auto"  # the machine's business: no part of what tells one run from another
     # The layers below all that trains answer once for each example, without dropout. None: where the head alone trains.
     # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
     prefix_cache: bool | None = None
@@ -57,5 +59,7 @@ class TrainConfig:
         return replace(self, learning_rate=LEARNING_RATES.get(family, BIAS_LEARNING_RATE))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain values; without the prefix cache where nothing was said of it, as in older files."""
-        return {name: value for name, value in asdict(self).items() if name != "prefix_cache" or value is not None}
+        """The settings that decide the result, as plain values. Where nothing was said of the prefix cache it is left
+        out, as in older files."""
+        left_out = {"device"} if self.prefix_cache is not None else {"device", "prefix_cache"}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitfit.backbone.device import chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.data.examples import Examples, TaskData
 from bitfit.training import order
@@ -77,13 +78,13 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     tokens = _largest_pass(data.splits["train"], together, budget)
     kept, largest, sampled = _one_pass(setting, data.splits["train"])
     return Estimate(
-        loaded=_resident(),
+        loaded=_resident(setting.model.device),
         rows=ROW_COPIES * 4 * setting.rows.size * len(together),
         training_pass=(kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
         scoring_pass=WITHOUT_GRADIENT * largest * budget // sampled,
         tokens_a_pass=tokens,
         kept=sum(needed(data, setting.model).values()) if at_boundary else 0,
-        available=_available(),
+        available=_available(setting.model.device),
     )
 
 
@@ -91,7 +92,7 @@ def maybe_get_warning(
     backbone: Backbone, data: TaskData, method: str | Method, configs: Sequence[TrainConfig]
 ) -> str | None:
     """What to say before training where memory may not suffice; None where it does, or the machine does not say."""
-    free = _available()
+    free = _available(chosen_device(configs[0].device))
     weights = sum(parameter.nbytes for parameter in backbone.model.parameters())
     if free is None or free > PLENTY + PLENTY_OF_WEIGHTS * weights:
         return None
@@ -137,12 +138,13 @@ def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int]:
             held[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = batch_of(train, which, (len(which),))
+    device = setting.model.device
+    batch = batch_of(train, which, (len(which),), device)
     setting.model.train()
     kind = setting.data.task.kind
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         answers = setting.model.answers(batch, setting.rows.tensors(theta))
-        loss = losses(kind, answers, labels_of(train, which, per_token=kind == "tags"), batch.layout)
+        loss = losses(kind, answers, labels_of(train, which, kind == "tags", device), batch.layout)
     del loss
     wide = _widest(setting) * batch.layout.starts[-1]
     return sum(held.values()), max([wide, *held.values()]), int(batch.layout.starts[-1])
@@ -155,16 +157,20 @@ def _widest(setting: Setting) -> int:
     return max(sizes) * setting.compute.itemsize
 
 
-def _resident() -> int:
-    """Bytes of this process in memory; 0 where the system does not say."""
+def _resident(device: torch.device) -> int:
+    """Bytes of this process in memory, for a GPU in the GPU's; 0 where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return 0
 
 
-def _available() -> int | None:
-    """Bytes that can still be had: what the machine has left, or what this process's group may still take."""
+def _available(device: torch.device) -> int | None:
+    """Bytes that can still be had: what the device has left, or what this process's group may still take."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.precision import Precision
 from bitfit.data.catalog import KNOWN
@@ -41,9 +42,10 @@ def evaluate(
     *,
     options: DataOptions | None = None,
     precision: Precision = "auto",
+    device: Device = "auto",
 ) -> dict[str, float]:
     """Scores of a delta on one split of its own task, or of other data of the same shape."""
-    return dict(evaluation(backbone, delta, data, split, options=options, precision=precision).scores)
+    return dict(evaluation(backbone, delta, data, split, options=options, precision=precision, device=device).scores)
 
 
 def evaluation(
@@ -54,6 +56,7 @@ def evaluation(
     *,
     options: DataOptions | None = None,
     precision: Precision = "auto",
+    device: Device = "auto",
 ) -> Evaluation:
     """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
     found = _data(backbone, delta, data or delta.task.name, split, options or DataOptions())
@@ -63,7 +66,8 @@ def evaluation(
     if split is None and chosen not in (PREFERRED[0], ALL):
         notes.append(f"'{found.task.name}' has no labelled part 'test': scored on '{chosen}'")
     examples = found.splits[chosen]
-    scores = score(delta.task, examples, Predictor(backbone, delta, precision, notes.append).outputs(examples))
+    predictor = Predictor(backbone, delta, precision, notes.append, device)
+    scores = score(delta.task, examples, predictor.outputs(examples))
     return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
@@ -53,16 +54,18 @@ class Predictor:
         delta: Delta,
         precision: Precision = "auto",
         say: Callable[[str], None] = lambda text: None,
+        device: Device = "auto",
     ) -> None:
         delta.check(backbone)
-        keep_freed_memory()
+        there = chosen_device(device)
+        keep_freed_memory(there)
         self.backbone, self.task = backbone, delta.task
         model = backbone.task_model(self.task.head)
         delta.fit(model)
-        rows = RowMap(delta.slots, model)
+        rows = RowMap(delta.slots, model, device=there)
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
-        self.model = RowModel(model, self.task.head, compute_format(precision))
-        self.values = rows.tensors(torch.cat(parts)[None])
+        self.model = RowModel(model, self.task.head, compute_format(precision, there), there)
+        self.values = rows.tensors(torch.cat(parts).to(there)[None])
         self.budget = Budget(pass_tokens(self.model), 1, say)
 
     @cached_property
@@ -96,7 +99,11 @@ class Predictor:
 
 
 def predict(
-    backbone: Backbone, delta: Delta, texts: Sequence[str | Sequence[str]], precision: Precision = "auto"
+    backbone: Backbone,
+    delta: Delta,
+    texts: Sequence[str | Sequence[str]],
+    precision: Precision = "auto",
+    device: Device = "auto",
 ) -> list[Answer]:
     """Answers to texts: each a text, a pair where the task takes two (question and context), the words of a
     sentence (or the sentence, parted at its spaces) for tags, the path of an image for images."""
@@ -105,7 +112,7 @@ def predict(
     table = inputs.table(_as_rows(texts, inputs), problems)
     if problems:
         raise refused("What was given", problems)
-    return Predictor(backbone, delta, precision).answers(table)
+    return Predictor(backbone, delta, precision, device=device).answers(table)
 
 
 def _as_rows(texts: Sequence[str | Sequence[str]], inputs: Inputs) -> Part:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.precision import Precision, compute_format
 from bitfit.data.formats import read_chunks
@@ -51,6 +54,7 @@ def predict_file(
     out: Path,
     *,
     precision: Precision = "auto",
+    device: Device = "auto",
     watcher: Watcher | None = None,
 ) -> Written:
     """Write the file's columns and the answers to its rows, in their order, to a CSV, JSON lines or Parquet file.
@@ -71,18 +75,21 @@ def predict_file(
     found = survey(reading.path, inputs, ROWS)
     writer = _writer(ending, found, delta.task, reading)
     with Parts(out) as parts:
-        job, kept = _job(parts, _asked(delta, reading, ending), precision, watcher)
-        filling = _Filling(
-            Predictor(backbone, delta, job["surroundings"]["compute"], watcher.said), inputs, reading, writer
-        )
+        there = chosen_device(device)
+        job, kept = _job(parts, _asked(delta, reading, ending), (precision, there), watcher)
+        compute, kind = job["surroundings"]["compute"], job["surroundings"]["device"]
+        predictor = Predictor(backbone, delta, compute, watcher.said, kind)
+        filling = _Filling(predictor, inputs, reading, writer)
         return filling.fill(parts, found.rows, kept, watcher)
 
 
-def answered(backbone: Backbone, delta: Delta, reading: Reading, precision: Precision = "auto") -> Iterator[list[Any]]:
+def answered(
+    backbone: Backbone, delta: Delta, reading: Reading, precision: Precision = "auto", device: Device = "auto"
+) -> Iterator[list[Any]]:
     """The answers alone, a part of the file at a time, for whoever writes no file."""
     inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
     survey(reading.path, inputs, ROWS)
-    predictor = Predictor(backbone, delta, precision)
+    predictor = Predictor(backbone, delta, precision, device=device)
     for part in read_chunks(reading.path, ROWS):
         table = inputs.table(part, [])
         texts = zip(*(part.columns[name] for name in inputs.columns), strict=True)
@@ -136,21 +143,23 @@ def _writer(ending: str, found: Survey, task: Task, reading: Reading) -> RowWrit
     return WRITERS[ending](types)
 
 
-def _job(parts: Parts, asked: Mapping[str, Any], precision: Precision, watcher: Watcher) -> tuple[dict[str, Any], bool]:
+def _job(
+    parts: Parts, asked: Mapping[str, Any], machine: tuple[Precision, torch.device], watcher: Watcher
+) -> tuple[dict[str, Any], bool]:
     """What is to be done, and whether the parts that are there already are parts of it.
 
     `auto` measures the processor, but a job that goes on keeps to what it began with.
     """
-    there = parts.maybe_get_job()
+    there, (precision, device) = parts.maybe_get_job(), machine
     if there is not None and there.get("asked") == asked:
         before = there.get("surroundings", {})
         compute = before.get("compute")
-        now = surroundings(compute_format(compute if precision == "auto" else precision))
+        now = surroundings(compute_format(compute if precision == "auto" else precision, device), device)
         if {**before, "threads": 0} == {**now, "threads": 0}:
             return there, True
     if there is not None:
         watcher.said(f"{parts.folder} holds the beginning of other work (another input, delta or version): begun anew")
-    job = {"asked": dict(asked), "surroundings": surroundings(compute_format(precision))}
+    job = {"asked": dict(asked), "surroundings": surroundings(compute_format(precision, device), device)}
     parts.begin(job)
     return job, False
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bitfit.backbone.device import chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
@@ -41,13 +42,14 @@ def rank(
     """
     settled = (config or TrainConfig()).settled("bitfit")
     check_fit(backbone, Method("bitfit"))
-    keep_freed_memory()
+    device = chosen_device(settled.device)
+    keep_freed_memory(device)
     data = task_data(backbone, task, options or DataOptions())
     for note in data.notes:
         (watcher or Watcher()).said(note)
     head = data.task.head
     plain = backbone.task_model(head)
-    model = RowModel(backbone.task_model(head), head, compute_format(settled.precision))
+    model = RowModel(backbone.task_model(head), head, compute_format(settled.precision, device), device)
     sample = sample_of(plain, model, data, settled)
     scores = term_scores(sample, plain, short_run=short_run or by == "change")
     return Ranking(data.task.name, by, len(sample.which), tuple(ranked(scores, by)))

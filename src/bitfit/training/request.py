@@ -54,7 +54,7 @@ def digest(examples: Examples) -> str:
     return total.hexdigest()
 
 
-def surroundings(compute: torch.dtype) -> dict[str, Any]:
+def surroundings(compute: torch.dtype, device: torch.device) -> dict[str, Any]:
     """What may change a result's last bits beside the request."""
     formats = {form: name for name, form in FORMATS.items()}
-    return {**versions(), "threads": torch.get_num_threads(), "compute": formats[compute]}
+    return {**versions(), "threads": torch.get_num_threads(), "compute": formats[compute], "device": device.type}

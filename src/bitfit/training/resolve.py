@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -23,7 +24,7 @@ def resolve(
     """What trains in the first phase (for all but diff-pruning the only one), and how its values are laid out."""
     name = MethodName.parse(method)
     if name.family == FAMILY:
-        return _gated(plain, name, head, config)
+        return _gated(plain, name, head, config, model.device)
     if name.budget is not None:
         selection = _bought(plain, model, data, name, head, config)
     else:
@@ -44,15 +45,17 @@ def pruned(
 def sample_of(plain: PreTrainedModel, model: RowModel, data: TaskData, config: TrainConfig) -> Sample:
     """All biases of a model, ready to be tried on a task's data."""
     every = select(plain, "bitfit", "full", config.seed)
-    rows = RowMap(carried(every, plain), plain)
+    rows = RowMap(carried(every, plain), plain, device=model.device)
     return Sample(model, rows, data, rows.starting_row(head_start(plain, config.seed)), config)
 
 
-def _gated(plain: PreTrainedModel, name: MethodName, head: HeadMode, config: TrainConfig) -> tuple[Selection, RowMap]:
+def _gated(
+    plain: PreTrainedModel, name: MethodName, head: HeadMode, config: TrainConfig, device: torch.device
+) -> tuple[Selection, RowMap]:
     structured = is_structured(name)
     every = replace(select(plain, "full", head, config.seed), method=name.text)
     assert config.learning_rate is not None
-    return every, GatedRows(carried(every, plain), plain, structured, config.learning_rate)
+    return every, GatedRows(carried(every, plain), plain, structured, config.learning_rate, device)
 
 
 def _bought(

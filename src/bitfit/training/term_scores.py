@@ -58,14 +58,15 @@ def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> 
 
 def _gradients(sample: Sample) -> tuple[Tensor, Tensor]:
     """The absolute gradient of the mean loss, and the mean squared gradient of single examples; (P,) each."""
-    total, squares = torch.zeros(sample.rows.size), torch.zeros(sample.rows.size)
+    total, squares = torch.zeros_like(sample.start), torch.zeros_like(sample.start)
     sample.model.eval()
     for which in _passes(sample):
         theta = sample.start.repeat(len(which), 1).requires_grad_()
         train, kind = sample.data.splits["train"], sample.data.task.kind
-        batch = batch_of(train, which, (1,) * len(which))
+        device = sample.model.device
+        batch = batch_of(train, which, (1,) * len(which), device)
         answers = sample.model.answers(batch, sample.rows.tensors(theta))
-        loss = losses(kind, answers, labels_of(train, which, per_token=kind == "tags"), batch.layout)
+        loss = losses(kind, answers, labels_of(train, which, kind == "tags", device), batch.layout)
         (loss.sums / loss.counts.clamp(min=1)).sum().backward()
         assert theta.grad is not None
         total += theta.grad.sum(0)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
@@ -85,9 +86,9 @@ def train_rows(
     """Train several rows in one pass over one backbone, each with its own settings; one run for each config."""
     method = Method(method) if isinstance(method, str) else method
     watcher = watcher or Watcher()
-    keep_freed_memory()
     settled = [config.settled(method.name) for config in configs]
     check_fit(backbone, method)
+    keep_freed_memory(chosen_device(settled[0].device))  # a GPU that is not there is refused before data is read
     data = task_data(backbone, task, options or DataOptions())
     for note in data.notes:
         watcher.said(note)
@@ -162,17 +163,26 @@ class Held:
         """One of several trainings that follow one another."""
         return replace(self, checkpoints=self.checkpoints and self.checkpoints.part(str(name)))
 
-    def compute(self, precision: Precision) -> torch.dtype:
-        """The weights' format: `auto` measures the processor, but a run that goes on keeps to what it began with."""
-        kept = self.all_checkpoints if precision == "auto" else None
-        before = kept.maybe_get_about() if kept else None
-        return compute_format(before["surroundings"]["compute"] if before else precision)
+    def device(self, asked: Device) -> torch.device:
+        """Where the model runs: `auto` looks for a GPU, but a run that goes on keeps to what it began with."""
+        return chosen_device(self._before.get("device", "cpu") if self._before and asked == "auto" else asked)
 
-    def keeper(self, compute: torch.dtype, watcher: Watcher) -> Keeper | None:
+    def compute(self, precision: Precision, device: torch.device) -> torch.dtype:
+        """The weights' format: `auto` asks the device, but a run that goes on keeps to what it began with."""
+        kept = self._before["compute"] if self._before and precision == "auto" else precision
+        return compute_format(kept, device)
+
+    @cached_property
+    def _before(self) -> dict[str, Any]:
+        """The surroundings in which a run that goes on began; empty where none does."""
+        about = self.all_checkpoints.maybe_get_about() if self.all_checkpoints else None
+        return dict(about["surroundings"]) if about else {}
+
+    def keeper(self, compute: torch.dtype, device: torch.device, watcher: Watcher) -> Keeper | None:
         """Opens the checkpoints."""
         if self.checkpoints is None:
             return None
-        return Keeper(self.checkpoints, self.asked, surroundings(compute), watcher.said)
+        return Keeper(self.checkpoints, self.asked, surroundings(compute, device), watcher.said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,15 +207,16 @@ class Setting:
         head = data.task.head
         plain, inner = backbone.task_model(head), backbone.task_model(head)
         parameters = sum(p.numel() for p in plain.parameters())
-        compute = held.compute(config.precision)
+        device = held.device(config.device)
+        compute = held.compute(config.precision, device)
         graft(inner, method.name)
-        model = RowModel(inner, head, compute)
+        model = RowModel(inner, head, compute, device)
         selection, rows = resolve(plain, model, data, method.name, method.head, config)
         return cls(backbone, data, method, selection, rows, model, plain, parameters, held, compute)
 
     def takes(self, configs: Sequence[TrainConfig]) -> bool:
         """Can these rows be trained together?"""
-        alike = len({(config.precision, config.prefix_cache) for config in configs}) == 1
+        alike = len({(config.precision, config.prefix_cache, config.device) for config in configs}) == 1
         if MethodName.parse(self.method.name).budget is not None:  # what is chosen depends on the seed
             alike = alike and len({config.seed for config in configs}) == 1
         if isinstance(self.rows, GatedRows):
@@ -232,7 +243,7 @@ class Setting:
         if not self.set_boundary(config, watcher.said):
             return self
         began = time.perf_counter()
-        about = {"model": self.backbone.fingerprint, **surroundings(self.compute)}
+        about = {"model": self.backbone.fingerprint, **surroundings(self.compute, self.model.device)}
         data = with_states(self.data, self.model, about, watcher.said)
         return replace(self, data=data, ahead=time.perf_counter() - began)
 
@@ -243,7 +254,7 @@ class Setting:
 
     def _loop(self, start: Tensor, configs: Sequence[TrainConfig], watcher: Watcher, stopped: bool = False) -> Training:
         """The loop, from these rows on; one that was stopped before it began does nothing."""
-        keeper = self.held.keeper(self.compute, watcher)
+        keeper = self.held.keeper(self.compute, self.model.device, watcher)
         try:
             training = Training(Job(self.model, self.rows, self.data, tuple(configs), start), watcher, keeper)
             training.stopped = stopped
@@ -322,6 +333,8 @@ class Setting:
         }
         if stopped:
             asked["stopped"] = True
+        if self.model.device.type != "cpu":
+            asked["device"] = self.model.device.type
         return Delta(
             backbone=self.backbone.name,
             fingerprint=self.backbone.fingerprint,
@@ -340,6 +353,6 @@ def slot_values(rows: RowMap, row: Tensor) -> dict[str, NDArray[np.float32]]:
     """A row cut into its slots, in the shape that a delta keeps them."""
     parts = row.split(rows.sizes)
     return {
-        slot.key: part.reshape(slot.shape if slot.index is None else -1).numpy().copy()
+        slot.key: part.reshape(slot.shape if slot.index is None else -1).cpu().numpy().copy()
         for slot, part in zip(rows.slots, parts, strict=True)
     }
