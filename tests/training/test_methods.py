@@ -1,12 +1,15 @@
 """Every method goes through the one loop: what trained is what is counted, saved, applied and reverted."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import bitfit
+from bitfit.backbone import precision
 from bitfit.backbone.fingerprint import fingerprint
 from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
@@ -53,6 +56,21 @@ def texts() -> TaskData:
 
 def trained(backbone: Backbone, method: str, config: bitfit.TrainConfig = CONFIG) -> bitfit.Run:
     return bitfit.train(backbone, texts(), method, config)
+
+
+UNLISTED: dict[str, dict[str, Any]] = {
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "longformer": {"attention_window": 8},
+}
+
+
+@pytest.mark.parametrize("model_type", UNLISTED)
+def test_an_architecture_that_nobody_listed_trains_also_where_bf16_is_fast(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "fast_bf16", lambda: True)
+    run = trained(tiny_backbone(model_type, **UNLISTED[model_type]), "bitfit", replace(CONFIG, precision="auto"))
+    assert "validation" in run.scores
 
 
 @pytest.mark.parametrize(("model_type", "method"), CASES)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from bitfit.backbone.architectures import architecture
 from bitfit.backbone.device import CPU
 from bitfit.errors import RequestError, nearest
 
@@ -23,6 +24,11 @@ def compute_format(precision: Precision, device: torch.device = CPU) -> torch.dt
     if precision not in FORMATS:
         raise RequestError(f"Unknown precision '{precision}'. {nearest(precision, ['auto', *FORMATS])}")
     return FORMATS[precision]
+
+
+def trusted(precision: Precision, model_type: str) -> Precision:
+    """What `auto` means for an architecture: code that nobody listed may mix formats, so it gets fp32."""
+    return "fp32" if precision == "auto" and architecture(model_type) is None else precision
 
 
 @cache

@@ -14,7 +14,7 @@ from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
-from bitfit.backbone.precision import Precision, compute_format
+from bitfit.backbone.precision import Precision, compute_format, trusted
 from bitfit.data import spans
 from bitfit.data.batch import RowEncoder
 from bitfit.data.examples import Examples
@@ -64,7 +64,9 @@ class Predictor:
         delta.fit(model)
         rows = RowMap(delta.slots, model, device=there)
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
-        self.model = RowModel(model, self.task.head, compute_format(precision, there), there)
+        self.model = RowModel(
+            model, self.task.head, compute_format(trusted(precision, backbone.config.model_type), there), there
+        )
         self.values = rows.tensors(torch.cat(parts).to(there)[None])
         self.budget = Budget(pass_tokens(self.model), 1, say)
 

@@ -13,7 +13,7 @@ import torch
 
 from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
-from bitfit.backbone.precision import Precision, compute_format
+from bitfit.backbone.precision import Precision, compute_format, trusted
 from bitfit.data.formats import read_chunks
 from bitfit.data.inputs import Inputs
 from bitfit.data.part import Part
@@ -75,7 +75,7 @@ def predict_file(
     found = survey(reading.path, inputs, ROWS)
     writer = _writer(ending, found, delta.task, reading)
     with Parts(out) as parts:
-        there = chosen_device(device)
+        there, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
         job, kept = _job(parts, _asked(delta, reading, ending), (precision, there), watcher)
         compute, kind = job["surroundings"]["compute"], job["surroundings"]["device"]
         predictor = Predictor(backbone, delta, compute, watcher.said, kind)

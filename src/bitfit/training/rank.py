@@ -6,7 +6,7 @@ from bitfit.backbone.device import chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
-from bitfit.backbone.precision import compute_format
+from bitfit.backbone.precision import compute_format, trusted
 from bitfit.data.options import DataOptions
 from bitfit.methods.ranking import Measure, Scored, ranked
 from bitfit.training.config import TrainConfig
@@ -49,7 +49,8 @@ def rank(
         (watcher or Watcher()).said(note)
     head = data.task.head
     plain = backbone.task_model(head)
-    model = RowModel(backbone.task_model(head), head, compute_format(settled.precision, device), device)
+    compute = compute_format(trusted(settled.precision, backbone.config.model_type), device)
+    model = RowModel(backbone.task_model(head), head, compute, device)
     sample = sample_of(plain, model, data, settled)
     scores = term_scores(sample, plain, short_run=short_run or by == "change")
     return Ranking(data.task.name, by, len(sample.which), tuple(ranked(scores, by)))

@@ -17,7 +17,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
 from bitfit.backbone.positions import maybe_get_longest
-from bitfit.backbone.precision import Precision, compute_format
+from bitfit.backbone.precision import Precision, compute_format, trusted
 from bitfit.backbone.task_model import head_start
 from bitfit.data.batch import tokenize
 from bitfit.data.examples import TaskData
@@ -208,7 +208,7 @@ class Setting:
         plain, inner = backbone.task_model(head), backbone.task_model(head)
         parameters = sum(p.numel() for p in plain.parameters())
         device = held.device(config.device)
-        compute = held.compute(config.precision, device)
+        compute = held.compute(trusted(config.precision, backbone.config.model_type), device)
         graft(inner, method.name)
         model = RowModel(inner, head, compute, device)
         selection, rows = resolve(plain, model, data, method.name, method.head, config)
