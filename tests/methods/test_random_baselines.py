@@ -5,6 +5,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from bitfit.backbone.heads import Head
+from bitfit.errors import RequestError
 from bitfit.methods.selection import Selection, select
 from tests.models import tiny_backbone
 
@@ -82,3 +83,9 @@ def test_elements_whose_gradient_is_zero_are_kept_still() -> None:
     slots = [slot for seed in range(5) for slot in select(model, "random-uniform", seed=seed).slots]
     assert any(slot.inert for slot in slots)
     assert all(slot.inert == slot.name.endswith("key.bias") for slot in slots)
+
+
+@pytest.mark.parametrize("method", ["random-uniform", "random-rows-columns"])
+def test_a_model_without_biases_is_refused_in_the_methods_own_name(method: str) -> None:
+    with pytest.raises(RequestError, match=f"'{method}' draws as many elements as the model has biases.*'added-bias'"):
+        select(task_model("llama"), method)

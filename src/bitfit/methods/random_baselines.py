@@ -15,7 +15,6 @@ from bitfit.backbone.anatomy import places, terms
 from bitfit.errors import RequestError
 from bitfit.methods.names import MethodName
 from bitfit.methods.slots import Slot
-from bitfit.methods.subsets import bitfit
 
 Index = NDArray[np.int64]
 
@@ -84,7 +83,13 @@ class _Line:
 def _budget(model: nn.Module, name: MethodName) -> int:
     if name.terms or name.layers:
         raise RequestError(f"'{name.family}' draws from the whole encoder; found '{name.text}'.")
-    return sum(slot.size for slot in bitfit(model, MethodName("bitfit", "bitfit"), 0))
+    budget = sum(term.size for term in terms(model) if term.role != "head")
+    if not budget:
+        raise RequestError(
+            f"'{name.text}' draws as many elements as the model has biases, and {type(model).__name__} has none in its "
+            "encoder. 'added-bias' puts new ones on its layers."
+        )
+    return budget
 
 
 def _encoder_shapes(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
