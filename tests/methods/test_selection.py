@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from transformers import BertForMaskedLM, PreTrainedModel
 
@@ -77,6 +77,7 @@ def test_only_the_selection_moves(model_type: str, method: str, head: HeadMode) 
     head=st.sampled_from(MODES),
 )
 def test_only_any_selection_of_terms_moves(model_type: str, symbols: set[str], layers: str, head: HeadMode) -> None:
+    assume(not (model_type == "albert" and layers in ("@1", "@0-1")))  # it has one layer, used twice
     symbols &= {term.symbol for term in bitfit.terms(task_model(model_type)) if term.symbol}
     method = f"bitfit[{','.join(sorted(symbols | {'b_v'}))}]{layers}"  # b_k alone would not move
     assert_only_the_selection_moves(model_type, method, head)
