@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from bitfit.backbone.draws import Draws
 from bitfit.backbone.heads import Head
 from bitfit.backbone.packed import Batch, RowModel
-from bitfit.backbone.rows import SCORES, Layout, bucket
+from bitfit.backbone.rows import Layout
 from bitfit.methods.row import RowMap, carried
 from bitfit.methods.selection import select
 from tests.batches import HEADS, SHAKEN, assert_near, both
@@ -18,56 +16,6 @@ from tests.models import tiny_backbone
 COUNTS = (2, 1, 3)  # sequences of each row
 SIZES = (9, 17, 3, 1, 33, 16)
 each_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.kind}-{head.pool}")
-lengths = st.lists(st.integers(1, 300), min_size=1, max_size=12)
-
-
-@given(st.integers(1, 5000))
-def test_a_group_is_wide_enough_and_wastes_little(length: int) -> None:
-    width = bucket(length)
-    assert length <= width <= max(length + 31, 1.5 * length)
-    assert width % 16 == 0
-    assert bucket(width) == width
-
-
-@given(lengths)
-def test_groups_hold_each_token_once(sizes: list[int]) -> None:
-    layout = Layout(tuple(sizes), (len(sizes),))
-    seen: list[int] = []
-    for group in layout.groups:
-        real = torch.ones(len(group.places), dtype=torch.bool) if group.full is None else group.full.reshape(-1)
-        seen += group.places[real].tolist()
-        if group.start is not None:
-            assert group.places.tolist() == list(range(group.start, group.start + len(group.places)))
-    assert sorted(seen) == list(range(sum(sizes)))
-
-
-@given(st.lists(lengths, min_size=1, max_size=5))
-def test_a_row_draws_for_its_sequences_in_one_order_alone_and_beside_others(rows: list[list[int]]) -> None:
-    layout = Layout(tuple(size for row in rows for size in row), tuple(len(row) for row in rows))
-    for row, own in enumerate(rows):
-        assert drawn_for(layout, row) == drawn_for(Layout(tuple(own), (len(own),)), 0)
-
-
-def drawn_for(layout: Layout, row: int) -> list[tuple[int, int]]:
-    """A row's sequences in the order of their groups, numbered within the row, each with its width."""
-    first = layout.row_starts[row]
-    found = []
-    for group in layout.groups:
-        before = sum(group.counts[:row])
-        mine = group.sequences[before : before + group.counts[row]]
-        assert all(0 <= i - first < layout.counts[row] for i in mine)
-        found += [(i - first, group.width) for i in mine]
-    return found
-
-
-def test_a_group_fits_into_the_cache() -> None:
-    layout = Layout((200,) * 40 + (20,) * 40 + (5000,) * 2, (82,))
-    assert [(group.width, len(group.sequences)) for group in layout.groups] == [
-        (32, 40),
-        *[(bucket(200), SCORES // bucket(200) ** 2)] * (40 // (SCORES // bucket(200) ** 2)),
-        (bucket(5000), 1),
-        (bucket(5000), 1),
-    ]
 
 
 def test_positions_begin_anew_in_each_sequence() -> None:

@@ -10,18 +10,22 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from bitfit.backbone import varlen
-from bitfit.backbone.rows import Flow, Group
+from bitfit.backbone.blocks import Group
+from bitfit.backbone.device import placed
+from bitfit.backbone.rows import Flow
+from bitfit.backbone.together import side_by_side
 from bitfit.errors import BackboneError
 
 NAME = "bitfit_packed"
 UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")  # what some models ask for and this has not
-SAFE_EXPONENT = 60.0  # exp of this, summed over a line, is far from overflow; exp of its negative from zero
+SAFE_SUM = math.exp(60.0)  # of a line's weights: far from overflow, and its inverse from zero
 LOWEST = -1e30  # added to the score of a place that must not be seen; finite in bf16 and fp32
 
 
@@ -58,10 +62,19 @@ def _packed_attention(
     )
     # (1, heads, tokens, size) -> (tokens, heads, size); most models made it from that, so no copy is made.
     # Rotary positions may have turned queries and keys in another format than the values are in.
-    q, k, v = (part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value))
+    q, k, v = (part.squeeze(0).transpose(0, 1).to(value.dtype) for part in (query, key, value))
     if shape.rate == 0.0 and varlen.fits(q, v):
         return varlen.attend((q, k, v), flow.layout, shape.scale, (shape.window, shape.causal))[None], None
-    return _PackedAttention.apply(q, k, v, flow, shape)[None], None  # type: ignore[no-untyped-call]
+    return _attend(q, k, v, flow, shape)[None], None
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow, shape: "Shape") -> Tensor:
+    """q, k, v (tokens, heads, size), brought to one shape: k and v may have fewer heads, v another size."""
+    heads, size, own = q.shape[1], max(q.shape[2], v.shape[2]), v.shape[2]
+    parts = [part if part.shape[2] == size else functional.pad(part, (0, size - part.shape[2])) for part in (q, k, v)]
+    parts = [p if p.shape[1] == heads else p.repeat_interleave(heads // p.shape[1], 1) for p in parts]
+    out: Tensor = _PackedAttention.apply(*parts, flow, shape)  # type: ignore[no-untyped-call]
+    return out if own == size else out[..., :own]
 
 
 @dataclass(frozen=True)
@@ -73,135 +86,121 @@ class Shape:
     window: int | None  # a token sees others that are fewer than this many places away
     rate: float  # dropout
 
-    def hidden(self, group: Group) -> Tensor | None:
-        """What is added to a group's scores to hide places; broadcasts over (sequences, heads, from, to)."""
-        seen = None if group.full is None else group.full[:, None, None, :]
-        places = torch.arange(group.width, device=group.places.device)
-        ahead = places[:, None] - places[None, :]
+    def hidden(self, group: Group, like: Tensor) -> Tensor | None:
+        """What is added to a group's scores to hide places; broadcasts over (sequences, heads, from, to).
+
+        A layer of the same shape finds what the one before it made.
+        """
+        key = (self.causal, self.window, like.dtype)
+        if key not in group.hidden:
+            group.hidden[key] = self._make_hidden(group, like)
+        return group.hidden[key]
+
+    def _make_hidden(self, group: Group, like: Tensor) -> Tensor | None:
+        ahead = np.arange(group.width)[:, None] - np.arange(group.width)[None, :]
+        seen = group.full[:, None, None, :]
         if self.causal:
-            seen = (ahead >= 0) if seen is None else seen & (ahead >= 0)
-        if self.window is not None and self.window < group.width:
-            near = (ahead if self.causal else ahead.abs()) < self.window
-            seen = near if seen is None else seen & near
-        if seen is None:
+            seen = seen & (ahead >= 0)
+        if self.window is not None:
+            seen = seen & ((ahead if self.causal else abs(ahead)) < self.window)
+            seen = seen | ~group.full[:, None, :, None]  # an empty place sees something, so that its weights have a sum
+        if seen.all():
             return None
-        return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, LOWEST)
+        return placed(torch.from_numpy(np.where(seen, 0.0, LOWEST)).to(like.dtype), like.device)
 
 
 class _PackedAttention(torch.autograd.Function):
-    """Softmax attention of each sequence over itself. q: (tokens, heads, size); k, v may have fewer heads."""
+    """Softmax attention of each sequence over itself; q, k and v: (tokens, heads, size)."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, flow: Flow, shape: Shape) -> Tensor:
-        out = _blank(q.new_empty(q.shape[0], q.shape[1], v.shape[2]), flow.layout.starts[-1])
-        training = any(ctx.needs_input_grad)
+        blocks, heads = flow.layout.blocks, q.shape[1]
+        lines = blocks.take(side_by_side((q, k, v), 1))
+        answers = blocks.blank(lines, 1, heads)
+        each = zip(blocks.groups, blocks.of_each(lines, 3, heads), blocks.of_each(answers, 1, heads), strict=True)
+        if shape.rate == 0.0 and not any(ctx.needs_input_grad):
+            for group, (bq, bk, bv), (answer,) in each:
+                answer.copy_(_answer(bq, bk, bv, shape, group))
+            return blocks.put(answers, 1, heads)[:, 0]
+        gains = lines.new_empty(len(answers) - 1, 1)
         kept = []
-        for group in flow.layout.groups:
-            bq, bk, bv = (_take(part, group, q.shape[1]) for part in (q, k, v))
-            if shape.rate == 0.0 and not training:
-                _put(out, _answer(bq, bk, bv, shape, group), group)
-                continue
-            weights = _weights(bq, bk, shape, group)
-            gain = _gain(shape) / weights.sum(-1, keepdim=True)
+        for (group, (bq, bk, bv), (answer,)), (gain,) in zip(each, blocks.of_each(gains, 1, heads), strict=True):
+            weights = _weights(bq, bk, shape, group, gain)
             _mark_dropped(weights, flow, shape.rate, group)
-            _put(out, (_seen(weights, shape.rate) @ bv).mul_(gain), group)
-            kept += [weights, gain]
-        if training:
-            ctx.save_for_backward(q, k, v, out, *kept)
-            ctx.groups, ctx.shape, ctx.tokens = flow.layout.groups, shape, flow.layout.starts[-1]
-        return out
+            torch.bmm(_seen(weights, shape.rate), bv, out=answer)
+            kept.append(weights)
+        gains.reciprocal_().mul_(1.0 / (1.0 - shape.rate))  # of the sums: what makes up for the dropped weights too
+        full = blocks.full(heads)
+        if full is not None:
+            gains.mul_(full)  # nothing is learned from an empty place
+        answers[:-1].mul_(gains)
+        ctx.save_for_backward(lines, answers, gains, *kept)
+        ctx.blocks, ctx.shape, ctx.heads = blocks, shape, heads
+        return blocks.put(answers, 1, heads)[:, 0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, *kept = ctx.saved_tensors
-        shape: Shape = ctx.shape
-        (g,) = grads
+        lines, answers, gains, *kept = ctx.saved_tensors
+        blocks, shape, heads = ctx.blocks, ctx.shape, ctx.heads
+        g = blocks.take(grads[0][:, None])
         # The sum over places of weight times its gradient, without forming it: the gradient times the answer.
-        inner = (g.float() * out.float()).sum(-1, keepdim=True).mul_(1.0 / _gain(shape)).to(q.dtype)
-        dq, dk, dv = (_blank(part.new_empty(part.shape), ctx.tokens) for part in (q, k, v))
-        for group, weights, gain in zip(ctx.groups, kept[::2], kept[1::2], strict=True):
-            bq, bk, bv, bg, bi = (_take(part, group, q.shape[1]) for part in (q, k, v, g, inner))
-            bg, bi = _muted(bg * gain, group), _muted(bi * gain, group)
-            _put_shared(dv, _seen(weights, shape.rate).transpose(-1, -2) @ bg, group)
-            scores = bg @ bv.transpose(-1, -2)
+        inner = (g * answers[:-1]).sum(-1, keepdim=True).mul_(gains).mul_(1.0 - shape.rate)
+        g.mul_(gains)
+        learned = blocks.blank(lines, 3, heads)
+        wide = (blocks.of_each(lines, 3, heads), blocks.of_each(learned, 3, heads))
+        slim = (blocks.of_each(g, 1, heads), blocks.of_each(inner, 1, heads))
+        for weights, (bq, bk, bv), (dq, dk, dv), (bg,), (bi,) in zip(kept, *wide, *slim, strict=True):
+            torch.bmm(_seen(weights, shape.rate).transpose(1, 2), bg, out=dv)
+            scores = bg @ bv.transpose(1, 2)
             if shape.rate:
                 scores = torch.ops.aten.threshold_backward(scores, weights, 0)  # zero where a weight was dropped
                 weights = weights.abs()
             scores.sub_(bi).mul_(weights)
-            _put(dq, (scores @ bk).mul_(shape.scale), group)
-            _put_shared(dk, scores.transpose(-1, -2) @ (bq * shape.scale), group)
-        return dq, dk, dv, None, None
+            _product(scores, bk, shape.scale, out=dq)
+            _product(scores.transpose(1, 2), bq, shape.scale, out=dk)
+        return *blocks.put(learned, 3, heads).unbind(1), None, None
 
 
-def _blank(out: Tensor, tokens: int) -> Tensor:
-    """Zero behind the last sequence: filler, which no group writes."""
-    out[tokens:] = 0
-    return out
+def _product(a: Tensor, b: Tensor, scale: float, out: Tensor) -> Tensor:
+    """The products of two stacks of matrices, times a number."""
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
 
 
-def _gain(shape: Shape) -> float:
-    """What makes up for the dropped weights."""
-    return 1.0 / (1.0 - shape.rate)
+def _weights(q: Tensor, k: Tensor, shape: Shape, group: Group, sums: Tensor) -> Tensor:
+    """exp(q k), with its sums over each line; the largest of a line is taken off only where it must be."""
+    if q.is_cpu:  # a GPU's host does not wait to look
+        weights = _scores(q, k, shape, group).exp_()
+        lowest, highest = torch.sum(weights, -1, keepdim=True, out=sums).aminmax()
+        if float(lowest) > 1 / SAFE_SUM and float(highest) < SAFE_SUM:
+            return weights
+    scores = _scores(q, k, shape, group)
+    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    torch.sum(weights, -1, keepdim=True, out=sums)
+    return weights
 
 
-def _take(part: Tensor, group: Group, heads: int) -> Tensor:
-    """A group's block, (sequences, heads, width, size); fewer key heads are repeated for their query heads."""
-    if group.start is not None:
-        rows = part[group.start : group.start + len(group.sequences) * group.width]
-    else:
-        rows = part.index_select(0, group.places)
-    block = rows.reshape(len(group.sequences), group.width, part.shape[1], part.shape[2]).transpose(1, 2)
-    if part.shape[1] != heads:
-        return block.repeat_interleave(heads // part.shape[1], dim=1)
-    return block.contiguous()
-
-
-def _put(out: Tensor, block: Tensor, group: Group) -> None:
-    """Write a group's block back to its tokens."""
-    rows = block.transpose(1, 2).reshape(len(group.sequences) * group.width, out.shape[1], out.shape[2])
-    if group.start is not None:
-        out[group.start : group.start + rows.shape[0]] = rows
-    elif group.real is None:
-        out.index_copy_(0, group.places, rows)
-    else:
-        out.index_copy_(0, group.places[group.real], rows.index_select(0, group.real))
-
-
-def _put_shared(out: Tensor, block: Tensor, group: Group) -> None:
-    """The same for keys and values; where several query heads share one, their gradients are added."""
-    shared = block.shape[1] // out.shape[1]
-    _put(out, block.unflatten(1, (out.shape[1], shared)).sum(2) if shared > 1 else block, group)
-
-
-def _muted(block: Tensor, group: Group) -> Tensor:
-    """The gradient with zero at empty places: nothing was written there."""
-    return block if group.full is None else block.mul_(group.full[:, None, :, None].to(block.dtype))
-
-
-def _weights(q: Tensor, k: Tensor, shape: Shape, group: Group) -> Tensor:
-    """exp(q k), with the largest of each line taken off only where it could overflow or vanish."""
-    scores = (q * shape.scale) @ k.transpose(-1, -2)
-    hidden = shape.hidden(group)
-    if hidden is not None:
-        scores.add_(hidden.to(scores.dtype))
-    highest = scores.amax(-1, keepdim=True)
-    if not scores.is_cpu or float(highest.abs().amax()) > SAFE_EXPONENT:  # a GPU's host does not wait to look
-        scores.sub_(highest)
-    return scores.exp_()
+def _scores(q: Tensor, k: Tensor, shape: Shape, group: Group) -> Tensor:
+    """q k, scaled, with what must not be seen far below all else; (sequences * heads, from, to)."""
+    scores = q.new_empty(len(q), group.width, group.width)
+    hidden = shape.hidden(group, q)
+    if hidden is None:
+        return _product(q, k.transpose(1, 2), shape.scale, out=scores)
+    scores.view(len(group.sequences), -1, group.width, group.width).copy_(hidden)
+    return scores.baddbmm_(q, k.transpose(1, 2), alpha=shape.scale)
 
 
 def _answer(q: Tensor, k: Tensor, v: Tensor, shape: Shape, group: Group) -> Tensor:
     """Attention without gradient and dropout: torch's own, which forms no block of scores."""
-    hidden = shape.hidden(group)
-    mask = None if hidden is None else hidden.to(q.dtype)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=shape.scale)
+    q, k, v = (part.unflatten(0, (len(group.sequences), -1)) for part in (q, k, v))
+    hidden = shape.hidden(group, q)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=hidden, scale=shape.scale).flatten(0, 1)
 
 
 def _mark_dropped(weights: Tensor, flow: Flow, rate: float, group: Group) -> None:
     """Make the weights that dropout drops negative."""
     if rate == 0.0:
         return
-    each = math.prod(weights.shape[1:])
+    each = weights.numel() // len(group.sequences)
     signs = flow.signs([count * each for count in group.counts], rate).view(weights.shape)
     weights.copysign_(signs.view(weights.dtype) if weights.element_size() == 2 else signs.to(weights.dtype))
 

@@ -5,7 +5,6 @@ layer takes whatever stands under its parameter names when it runs: the backbone
 value, or a value for each row. Knows nothing of tasks, files or optimizers.
 """
 
-import math
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
+from bitfit.backbone.linear import FastLinear, add_rows, sum_rows
 from bitfit.backbone.rows import Flow, Layout
 
 
@@ -37,36 +37,6 @@ def _fast(layer: nn.Module, flow: Flow, compute: torch.dtype) -> nn.Module | Non
     if type(layer) is nn.Dropout:
         return FastDropout(layer.p, flow)
     return None
-
-
-class FastLinear(nn.Module):
-    """x W^T + b, with one W for all rows and a b for each; or, in a head, with a W for each row too."""
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-
-    def __init__(self, linear: nn.Module, flow: Flow, compute: torch.dtype) -> None:
-        super().__init__()
-        self.flow, self.compute = flow, compute
-        self.turned = isinstance(linear, Conv1D)  # its weight is (in, out)
-        weight, bias = linear.weight, linear.bias
-        assert isinstance(weight, nn.Parameter)
-        self.weight = weight if weight.dtype == compute else _still(weight.detach().to(compute))
-        self.bias = bias if isinstance(bias, nn.Parameter) else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.compute)
-        weight = self.weight.transpose(-1, -2) if self.turned else self.weight
-        rows = self.flow.layout.rows
-        bounds = self.flow.layout.bounds(x.numel() // x.shape[-1]) if rows > 1 else ()
-        if weight.dim() == 3:
-            return _linear_of_each_row(x, weight, self.bias, bounds)
-        if weight.requires_grad:
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            return functional.linear(x, weight.to(x.dtype), bias)
-        weight = weight.to(x.dtype)  # one that trained is handed in as fp32, without gradient where it is only used
-        result: Tensor = _FrozenLinear.apply(x, weight, self.bias, bounds)  # type: ignore[no-untyped-call]
-        return result
 
 
 class FastNorm(nn.Module):
@@ -130,30 +100,6 @@ class LooseDropout(TorchFunctionMode):
         return result
 
 
-class _FrozenLinear(torch.autograd.Function):
-    """Linear with a weight that never trains: the backward pass needs no input."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bounds: tuple[int, ...]) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.bounds, ctx.many = bounds, bias is not None and bias.dim() == 2
-        if bias is not None and not ctx.many:
-            y = functional.linear(x.reshape(-1, x.shape[-1]), weight, bias.to(x.dtype))
-            # A plain view could not be changed in place, which some models do with their queries.
-            return torch.ops.aten._unsafe_view(y, (*x.shape[:-1], len(weight)))  # type: ignore[no-any-return]
-        if bias is None:
-            return functional.linear(x, weight)
-        return _add_rows(functional.linear(x, weight), bias, bounds)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        (g,) = grads
-        to_x = g @ weight if ctx.needs_input_grad[0] else None
-        to_bias = _sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
-        return to_x, None, to_bias, None
-
-
 class _FrozenNorm(torch.autograd.Function):
     """Layer normalization whose scale never trains."""
 
@@ -173,7 +119,7 @@ class _FrozenNorm(torch.autograd.Function):
         ctx.save_for_backward(x, mean, spread, scale)
         ctx.bounds = bounds
         y = y.to(compute)
-        return _add_rows(y, bias, bounds) if ctx.many and bias is not None else y
+        return add_rows(y, bias, bounds) if ctx.many and bias is not None else y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -185,7 +131,7 @@ class _FrozenNorm(torch.autograd.Function):
             to_x = torch.ops.aten.native_layer_norm_backward(
                 g.to(wide.dtype), wide, (x.shape[-1],), mean, spread, scale, None, [True, False, False]
             )[0].to(x.dtype)
-        to_bias = _sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
+        to_bias = sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
         return to_x, None, to_bias, None, None, None
 
 
@@ -213,32 +159,6 @@ def _masked(x: Tensor, keep: Tensor, gain: float) -> Tensor:
     return y.mul_(gain)
 
 
-def _add_rows(y: Tensor, bias: Tensor, bounds: tuple[int, ...]) -> Tensor:
-    """Add to each entry, in place, the bias of its row."""
-    flat, values = y.view(-1, y.shape[-1]), bias.to(y.dtype)
-    for row, (start, stop) in enumerate(pairwise(bounds)):
-        flat[start:stop].add_(values[row])
-    return y
-
-
-def _sum_rows(g: Tensor, bounds: tuple[int, ...], many: bool) -> Tensor:
-    """The gradient of a bias: the sum over its entries, for each row where there are many; fp32."""
-    flat = g.reshape(-1, g.shape[-1])
-    if not many:
-        return flat.sum(0).float()
-    return torch.stack([flat[start:stop].sum(0) for start, stop in pairwise(bounds)]).float()
-
-
-def _linear_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, bounds: tuple[int, ...]) -> Tensor:
-    """A head's linear layer, whose weight (rows, out, in) is each row's own."""
-    flat = x.reshape(-1, x.shape[-1])
-    parts = [
-        functional.linear(flat[start:stop], weight[row], None if bias is None else bias[row])
-        for row, (start, stop) in enumerate(pairwise(bounds))
-    ]
-    return torch.cat(parts).view(*x.shape[:-1], math.prod(weight.shape[1:2]))
-
-
 def _of_one_format(x: Tensor) -> Tensor:
     """What a norm's kernel takes beside an fp32 scale: a processor's anything, a GPU's fp32 alone."""
     return x if x.is_cpu else x.float()
@@ -250,8 +170,3 @@ def _norm_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float
     owners = layout.owners(len(own))
     own = own * weight.index_select(0, owners)
     return (own if bias is None else own + bias.index_select(0, owners)).view(x.shape)
-
-
-def _still(values: Tensor) -> nn.Parameter:
-    """A parameter that never trains."""
-    return nn.Parameter(values, requires_grad=False)

@@ -25,11 +25,13 @@ from bitfit.backbone import attention
 from bitfit.backbone.anatomy import layers_in_turn
 from bitfit.backbone.architectures import Architecture, architecture
 from bitfit.backbone.device import CPU
-from bitfit.backbone.frozen import FastLinear, FastNorm, LooseDropout, quicken
+from bitfit.backbone.frozen import FastNorm, LooseDropout, quicken
 from bitfit.backbone.heads import Head
+from bitfit.backbone.linear import FastLinear
 from bitfit.backbone.rows import Flow, Layout
 from bitfit.backbone.stack import Stack
 from bitfit.backbone.task_model import seeded
+from bitfit.backbone.together import join
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,8 @@ class RowModel(nn.Module):
         self.requires_grad_(False)  # what trains is handed in at each pass
         if self.packed:
             _use_packed_attention(encoder, self.flow)
+        if self.packed and compute != torch.float32:  # in fp32 the weights are the backbone's own, and are not copied
+            join(encoder)
 
     def name_here(self, name: str) -> str:
         """Where a parameter of the task model stands in this one."""

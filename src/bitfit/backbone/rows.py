@@ -15,11 +15,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from bitfit.backbone.blocks import Blocks
 from bitfit.backbone.device import CPU, placed
 from bitfit.backbone.draws import Draws
 
 ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
-SCORES = 1 << 18  # attention scores of a group, for one head: larger blocks leave the processor's cache between passes
 
 
 @dataclass(frozen=True)
@@ -89,66 +89,9 @@ class Layout:
         return self.fresh(first) + self.positions
 
     @cached_property
-    def groups(self) -> tuple["Group", ...]:
-        """Sequences of like length, shortest first, no more than a processor's cache holds: what attention works on.
-
-        A GPU has no use for small blocks; and there, what a row draws depends on how much it draws at once.
-        """
-        buckets: dict[int, list[int]] = {}
-        for i, length in enumerate(self.lengths):
-            buckets.setdefault(bucket(length), []).append(i)
-        return tuple(
-            Group.of(self, width, buckets[width][i : i + most])
-            for width, most in ((width, self._most(width)) for width in sorted(buckets))
-            for i in range(0, len(buckets[width]), most)
-        )
-
-    def _most(self, width: int) -> int:
-        """Sequences of a group."""
-        return max(1, SCORES // width**2) if self.device.type == "cpu" else len(self.lengths)
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Some sequences of a batch, each given `width` places; the places behind a short one are empty."""
-
-    width: int
-    sequences: tuple[int, ...]
-    counts: tuple[int, ...]  # sequences of each row
-    start: int | None  # the group's first token where it is one whole block of the batch, else None
-    places: Tensor  # (sequences * width,) the token at each place; an empty place repeats the first token
-    full: Tensor | None  # (sequences, width) False at empty places; None where there is none
-    real: Tensor | None  # numbers of the places that are not empty, of sequences * width; None where all are
-
-    @classmethod
-    def of(cls, layout: Layout, width: int, sequences: list[int]) -> "Group":
-        """The group of these sequences of a batch."""
-        which = np.asarray(sequences)
-        lengths = np.asarray(layout.lengths)[which, None]
-        starts = np.asarray(layout.starts)[which, None]
-        step = np.arange(width)[None, :]
-        full = step < lengths
-        places = starts + np.where(full, step, 0)
-        owners = np.searchsorted(layout.row_starts, which, side="right") - 1
-        counts = np.bincount(owners, minlength=layout.rows)
-        whole = bool(full.all()) and bool((np.diff(which) == 1).all())
-        return cls(
-            width,
-            tuple(sequences),
-            tuple(counts.tolist()),
-            int(starts[0, 0]) if whole else None,
-            layout.fresh(places.reshape(-1)),
-            None if full.all() else layout.fresh(full),
-            None if full.all() else layout.fresh(np.flatnonzero(full)),
-        )
-
-
-def bucket(length: int) -> int:
-    """The width that attention gives a sequence: a function of its own length alone, so that a row draws
-    the same dropout alone and beside others. Steps of 32 up to 128, then half of the power of two below: few
-    groups, since each costs a fixed time and short sequences cost little else."""
-    step = 32 if length <= 128 else 1 << ((length - 1).bit_length() - 2)
-    return -(-length // step) * step
+    def blocks(self) -> Blocks:
+        """What attention works on."""
+        return Blocks(self.starts, self.row_starts, self.filler, self.device)
 
 
 @dataclass
