@@ -116,6 +116,7 @@ class Options:
     only: tuple[str, ...] = ()
     quick: bool = False
     accuracy: bool = False
+    epochs: int | None = None  # for accuracy; None: ACCURACY_EPOCHS
     data_dir: Path | None = None
     tiny: Path | None = None
     threads: int = 1
@@ -158,7 +159,7 @@ def requests(options: Options, shape: Shape, systems: Sequence[System], turn: in
             shape,
             system,
             round=turn,
-            epochs=ACCURACY_EPOCHS[shape.name] if options.accuracy and not options.quick else None,
+            epochs=options.epochs or ACCURACY_EPOCHS[shape.name] if options.accuracy and not options.quick else None,
             left_out=left_out,
             data_dir=None if options.data_dir is None else str(options.data_dir),
             tiny=None if options.tiny is None else str(options.tiny),

@@ -90,3 +90,13 @@ def test_a_shape_without_its_data_is_skipped_with_a_reason(tmp_path: Path) -> No
     assert "needs --data-dir" in why_not(rte, Options())
     assert "no folder" in why_not(rte, Options(data_dir=tmp_path))
     assert why_not(SHAPES[0], Options()) == ""
+
+
+def test_epochs_are_asked_for_and_said() -> None:
+    for options, wanted, said in (
+        (Options(accuracy=True), 3, "epochs: rotten-tomatoes-b16 3, rte-b16 6"),
+        (Options(accuracy=True, epochs=1), 1, "epochs: 1"),
+    ):
+        (shape, systems) = next(one for one in chosen(options) if one[0].name == "rotten-tomatoes-b16")
+        assert {request.epochs for request in requests(options, shape, systems, 0)} == {wanted}
+        assert said in markdown(document(options, some_rounds(), LIMITS, {}))
