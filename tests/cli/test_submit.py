@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import bitfit
 from bitfit.cli.main import run
@@ -95,3 +96,13 @@ def test_own_data_under_the_name_of_a_task_is_no_submission(
 def test_what_cannot_be_submitted(made: Path, names: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(made, *names) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(made / "wnli.safetensors"), "--data-dir", str(made), "--out", str(made / "other.zip")]
+    assert run(["submit", *files, "--device", "cuda"]) != 0
+    assert "cuda" in capsys.readouterr().err
+    assert not (made / "other.zip").exists()
+    assert run(["submit", *files, "--device", "cpu", "--precision", "fp32"]) == 0
+    assert (made / "other.zip").exists()

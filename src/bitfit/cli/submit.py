@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.claim import check_writable
+from bitfit.cli.machine import machine_options
 from bitfit.cli.output import json_option, log, result
 from bitfit.errors import BackboneError, DataError, RequestError
 
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("glue.zip"), show_default=True)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout.")
 @click.option("--model", help="Default: the backbone that each file names.")
+@machine_options
 @json_option
-def command(deltas: tuple[Path, ...], out: Path, data_dir: Path | None, model: str | None, as_json: bool) -> None:
+def command(
+    deltas: tuple[Path, ...],
+    out: Path,
+    data_dir: Path | None,
+    model: str | None,
+    precision: Any,
+    device: Any,
+    as_json: bool,
+) -> None:
     """Answer GLUE's tests with the delta in each FILE and write the zip that its server takes.
 
     One FILE for each task; MNLI's answers both of its tests and the diagnostic set.
@@ -36,7 +46,7 @@ def command(deltas: tuple[Path, ...], out: Path, data_dir: Path | None, model: s
     _check(loaded)
     answers: dict[str, NDArray[Any]] = {}
     for delta in loaded:
-        answers.update(_answers(delta, model, data_dir))
+        answers.update(_answers(delta, model, data_dir, {"precision": precision, "device": device}))
     if not answers:
         raise DataError("None of the tests is there, so there is nothing to submit.")
     missing = write_submission(out, answers)
@@ -74,7 +84,10 @@ def _check_shape(delta: "Delta") -> None:
         )
 
 
-def _answers(delta: "Delta", model: str | None, data_dir: Path | None) -> "dict[str, NDArray[Any]]":
+def _answers(
+    delta: "Delta", model: str | None, data_dir: Path | None, machine: dict[str, Any]
+) -> "dict[str, NDArray[Any]]":
+    """The answers to a delta's tests, by file; `machine` is the precision and the device."""
     from bitfit.backbone.load import load
     from bitfit.data.submission import files_of
     from bitfit.training.predict import Predictor
@@ -82,7 +95,7 @@ def _answers(delta: "Delta", model: str | None, data_dir: Path | None) -> "dict[
     backbone = load(model or delta.backbone)
     if backbone.tokenizer is None:
         raise BackboneError(f"'{backbone.name}' has no tokenizer, so it cannot read texts.")
-    predictor = Predictor(backbone, delta)
+    predictor = Predictor(backbone, delta, **machine)
     found = {}
     for file in files_of(delta.task.name):
         try:
