@@ -78,8 +78,11 @@ class Kills:
             writing += self._kill(child, checkpoints, seconds, wait_for_writing=number % 3 == 0)
             resumed += any(checkpoints.glob("step-*"))
             code = _ended(self._train(out))
-            left = checkpoints.exists()
-            identical.append(code == 0 and not left and out.read_bytes() == whole.read_bytes())
+            wrong = _wrong(code, checkpoints, out, whole)
+            identical.append(not wrong)
+            if wrong:
+                lines = (self.folder / "log").read_text().splitlines()
+                print(f"kill {number}: {wrong}. The last lines of its log:", *lines[-12:], sep="\n    ")
             out.unlink(missing_ok=True)
         return {"identical": identical, "while_writing": writing, "resumed": resumed, "seconds": seconds}
 
@@ -145,6 +148,15 @@ class Kills:
         finally:
             sys.stdout.flush()
             os._exit(code)
+
+
+def _wrong(code: int, checkpoints: Path, out: Path, whole: Path) -> str:
+    """What is wrong with a run that went on; empty for nothing."""
+    if code:
+        return f"it ended with code {code}"
+    if checkpoints.exists():
+        return "its checkpoints are still there"
+    return "" if out.read_bytes() == whole.read_bytes() else "other bytes than those of the undisturbed run"
 
 
 def _ended(child: int) -> int:

@@ -2,6 +2,7 @@
 
 import time
 from functools import cache
+from statistics import median
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH_IT = 1.3  # bf16 must multiply this many times faster than fp32
 MEASURE_S = 0.02  # seconds for each of the two formats
+FEWEST = 5  # products, where a few take all that time
 
 
 def compute_format(precision: Precision, device: torch.device = CPU) -> torch.dtype:
@@ -40,12 +42,17 @@ def fast_bf16() -> bool:
 def product_rate(
     dtype: torch.dtype, seconds: float = MEASURE_S, shape: tuple[int, int, int] = (1024, 384, 1536)
 ) -> float:
-    """Floating-point operations a second that matrix products of this format and shape reach here."""
+    """Floating-point operations a second that matrix products of this format and shape usually reach here.
+
+    The median: other processes may stop some of the products, and a run must find the same format each time.
+    """
     rows, inner, columns = shape
     left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype)
     torch.nn.functional.linear(left, right)  # the first one prepares the kernel
-    rounds, start = 0, time.perf_counter()
-    while (spent := time.perf_counter() - start) < seconds or rounds == 0:
+    took: list[float] = []
+    start = now = time.perf_counter()
+    while now - start < seconds or len(took) < FEWEST:
         torch.nn.functional.linear(left, right)
-        rounds += 1
-    return 2.0 * rows * inner * columns * rounds / spent
+        now, before = time.perf_counter(), now
+        took.append(now - before)
+    return 2.0 * rows * inner * columns / median(took)
