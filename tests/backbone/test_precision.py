@@ -1,5 +1,7 @@
 """The number format that is found by measuring: the same however busy the machine is."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,34 +9,42 @@ from torch import Tensor
 from bitfit.backbone import precision
 
 
-class Clock:
-    """Time that passes in matrix products alone: a fixed time for each format, and sometimes a stop."""
+class Machine:
+    """Time that passes in matrix products alone: a fixed time for each format, and for some calls a stop."""
 
-    def __init__(self, stops: set[int]) -> None:
-        self.now, self.calls, self.stops = 0.0, 0, stops
+    def __init__(self, bf16: float, fp32: float, stopped: Callable[[int], bool]) -> None:
+        self.now, self.calls, self.stopped = 0.0, 0, stopped
+        self.each = {torch.bfloat16: bf16, torch.float32: fp32}
 
     def perf_counter(self) -> float:
         return self.now
 
-    def linear(self, left: Tensor, right: Tensor) -> None:
-        del right
+    def mm(self, left: Tensor, right: Tensor) -> Tensor:
         self.calls += 1
-        self.now += 0.0004 if left.dtype == torch.bfloat16 else 0.003
-        self.now += 0.1 if self.calls in self.stops else 0.0
+        self.now += self.each[left.dtype] + (0.05 if self.stopped(self.calls) else 0.0)
+        return right
 
 
-@pytest.mark.parametrize("stops", [set(), {3}, {2, 4}, {30}], ids=str)
-def test_another_process_does_not_decide_the_format(monkeypatch: pytest.MonkeyPatch, stops: set[int]) -> None:
-    clock = Clock(stops)
-    monkeypatch.setattr(precision, "time", clock)
-    monkeypatch.setattr(torch.nn.functional, "linear", clock.linear)
-    rates = [precision.product_rate(dtype) for dtype in (torch.bfloat16, torch.float32)]
-    assert rates[0] / rates[1] == pytest.approx(0.003 / 0.0004)
+@pytest.mark.parametrize(
+    "stopped",
+    [lambda call: False, lambda call: call in (3, 4, 5), lambda call: call % 3 != 0, lambda call: call > 6],
+    ids=["idle", "stopped once", "stopped mostly", "stopped from then on"],
+)
+@pytest.mark.parametrize("fast", [True, False])
+def test_other_processes_do_not_decide_the_format(
+    monkeypatch: pytest.MonkeyPatch, stopped: Callable[[int], bool], fast: bool
+) -> None:
+    machine = Machine(0.0004 if fast else 0.006, 0.003, stopped)
+    monkeypatch.setattr(precision, "time", machine)
+    monkeypatch.setattr(torch, "mm", machine.mm)
+    precision.fast_bf16.cache_clear()
+    assert precision.fast_bf16() is fast
+    precision.fast_bf16.cache_clear()
+    assert machine.calls >= 2 * precision.FEWEST
 
 
-def test_a_slow_processor_is_measured_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(set(range(1, 100)))
-    monkeypatch.setattr(precision, "time", clock)
-    monkeypatch.setattr(torch.nn.functional, "linear", clock.linear)
-    precision.product_rate(torch.float32)
-    assert clock.calls == 1 + precision.FEWEST
+def test_a_rate_is_operations_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(0.001, 0.002, lambda call: False)
+    monkeypatch.setattr(precision, "time", machine)
+    monkeypatch.setattr(torch, "mm", machine.mm)
+    assert precision.product_rate(torch.float32, 0.02, (10, 20, 30)) == pytest.approx(2 * 6000 / 0.002)

@@ -1,11 +1,13 @@
 """Which number format the frozen weights are kept in: asked for, or found by measuring or asking the device."""
 
+import math
 import time
-from functools import cache
-from statistics import median
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from bitfit.backbone.architectures import architecture
 from bitfit.backbone.device import CPU
@@ -14,8 +16,9 @@ from bitfit.errors import RequestError, nearest
 Precision = Literal["auto", "fp32", "bf16"]
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH_IT = 1.3  # bf16 must multiply this many times faster than fp32
-MEASURE_S = 0.02  # seconds for each of the two formats
-FEWEST = 5  # products, where a few take all that time
+MEASURE_S = 0.04  # seconds for both formats together
+FEWEST = 8  # products of each, where a few take all that time
+SHAPE = (1024, 384, 1536)  # rows, inner, columns
 
 
 def compute_format(precision: Precision, device: torch.device = CPU) -> torch.dtype:
@@ -35,24 +38,38 @@ def trusted(precision: Precision, model_type: str) -> Precision:
 
 @cache
 def fast_bf16() -> bool:
-    """Does this processor multiply bf16 fast? It is measured, once."""
-    return product_rate(torch.bfloat16) > WORTH_IT * product_rate(torch.float32)
+    """Does this processor multiply bf16 fast? It is measured, once.
 
-
-def product_rate(
-    dtype: torch.dtype, seconds: float = MEASURE_S, shape: tuple[int, int, int] = (1024, 384, 1536)
-) -> float:
-    """Floating-point operations a second that matrix products of this format and shape usually reach here.
-
-    The median: other processes may stop some of the products, and a run must find the same format each time.
+    A run must find the same format each time, however busy the machine is. So the two take turns, and the best of each
+    counts: other processes stop some of the products, never all.
     """
+    products = {dtype: _product(dtype, SHAPE) for dtype in FORMATS.values()}
+    took: dict[torch.dtype, list[float]] = {dtype: [] for dtype in products}
+    start = time.perf_counter()
+    while time.perf_counter() - start < MEASURE_S or len(took[torch.float32]) < FEWEST:
+        for dtype, product in products.items():
+            took[dtype].append(_seconds(product))
+    return min(took[torch.float32]) > WORTH_IT * min(took[torch.bfloat16])
+
+
+def product_rate(dtype: torch.dtype, seconds: float, shape: tuple[int, int, int] = SHAPE) -> float:
+    """Floating-point operations a second that matrix products of this format and shape reach here."""
+    product, rounds, spent = _product(dtype, shape), 0, 0.0
+    while spent < seconds or rounds == 0:
+        spent += _seconds(product)
+        rounds += 1
+    return 2.0 * math.prod(shape) * rounds / spent
+
+
+def _product(dtype: torch.dtype, shape: tuple[int, int, int]) -> Callable[[], Tensor]:
+    """A matrix product whose kernel is ready."""
     rows, inner, columns = shape
-    left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype)
-    torch.nn.functional.linear(left, right)  # the first one prepares the kernel
-    took: list[float] = []
-    start = now = time.perf_counter()
-    while now - start < seconds or len(took) < FEWEST:
-        torch.nn.functional.linear(left, right)
-        now, before = time.perf_counter(), now
-        took.append(now - before)
-    return 2.0 * rows * inner * columns / median(took)
+    product = partial(torch.mm, torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype).t())
+    product()
+    return product
+
+
+def _seconds(product: Callable[[], Tensor]) -> float:
+    start = time.perf_counter()
+    product()
+    return time.perf_counter() - start
