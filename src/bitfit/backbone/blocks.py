@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.device import placed
+from bitfit.backbone.device import fresh
 
 SCORES = 1 << 18  # attention scores of a group, for one head: larger blocks leave the processor's cache between passes
 
@@ -92,8 +92,8 @@ class Blocks:
             there, full = (np.concatenate(found) for found in zip(*self._lines(parts, heads), strict=True))
             back = np.full(self.tokens * parts * heads, len(there), np.int32)
             back[there[full]] = np.flatnonzero(full)
-            some_empty = None if full.all() else self._fresh(full[:, None])
-            self._ways[parts, heads] = Way(self._fresh(there), self._fresh(back), some_empty)
+            some_empty = None if full.all() else fresh(full[:, None], self.device)
+            self._ways[parts, heads] = Way(fresh(there, self.device), fresh(back, self.device), some_empty)
         return self._ways[parts, heads]
 
     def _lines(self, parts: int, heads: int) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
@@ -102,10 +102,6 @@ class Blocks:
         for group in self.groups:
             lines = (group.places[None, :, None, :] * parts + part) * heads + head
             yield lines.reshape(-1).astype(np.int32), np.broadcast_to(group.full[:, None], lines.shape).reshape(-1)
-
-    def _fresh(self, numbers: NDArray[np.generic]) -> Tensor:
-        """Numbers of the host as a tensor beside the batch's own."""
-        return placed(torch.from_numpy(numbers), self.device)
 
 
 class Way(NamedTuple):

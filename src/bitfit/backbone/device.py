@@ -2,7 +2,9 @@
 
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bitfit.errors import RequestError, nearest
@@ -23,6 +25,11 @@ def chosen_device(asked: Device) -> torch.device:
             "with CUDA and a driver that fits it (https://pytorch.org/get-started), or choose --device cpu."
         )
     return torch.device("cuda", torch.cuda.current_device()) if there else CPU
+
+
+def fresh(numbers: ArrayLike, device: torch.device) -> Tensor:
+    """Numbers of the host as a tensor there."""
+    return placed(torch.from_numpy(np.asarray(numbers)), device)
 
 
 def placed(tensor: Tensor, device: torch.device) -> Tensor:

@@ -49,8 +49,7 @@ class FastNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        entries = x.numel() // x.shape[-1]
-        bounds = self.flow.layout.bounds(entries) if self.flow.layout.rows > 1 else ()
+        bounds = self.flow.layout.bounds_in(x)
         if self.weight.dim() == 2:
             return _norm_of_each_row(x.float(), self.weight, self.bias, self.eps, self.flow.layout).to(self.compute)
         if self.weight.requires_grad:

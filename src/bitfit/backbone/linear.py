@@ -40,8 +40,7 @@ class FastLinear(nn.Module):
     def _alone(self, x: Tensor) -> Tensor:
         x = x.to(self.compute)
         weight = self.weight.transpose(-1, -2) if self.turned else self.weight
-        rows = self.flow.layout.rows
-        bounds = self.flow.layout.bounds(x.numel() // x.shape[-1]) if rows > 1 else ()
+        bounds = self.flow.layout.bounds_in(x)
         if weight.dim() == 3:
             return _linear_of_each_row(x, weight, self.bias, bounds)
         if weight.requires_grad:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bitfit.backbone.blocks import Blocks
-from bitfit.backbone.device import CPU, placed
+from bitfit.backbone.device import CPU, fresh
 from bitfit.backbone.draws import Draws
 
 ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
@@ -32,8 +32,8 @@ class Layout:
     device: torch.device = CPU  # of the batch's tensors
 
     def fresh(self, numbers: ArrayLike) -> Tensor:
-        """Numbers of the host as a tensor beside the batch's own. Nothing else decides where such a tensor is."""
-        return placed(torch.from_numpy(np.asarray(numbers)), self.device)
+        """Numbers of the host as a tensor beside the batch's own."""
+        return fresh(numbers, self.device)
 
     @property
     def rows(self) -> int:
@@ -66,6 +66,10 @@ class Layout:
         if rest:
             raise ValueError(f"{entries} entries belong to no whole number for each of {self.row_starts[-1]}")
         return tuple(row * each for row in self.row_starts)
+
+    def bounds_in(self, x: Tensor) -> tuple[int, ...]:
+        """The bounds in a tensor whose entries are its last dimension's lines; empty where one row has them all."""
+        return self.bounds(x.numel() // x.shape[-1]) if self.rows > 1 else ()
 
     def owners(self, entries: int) -> Tensor:
         """The row of each entry, for those that belong to one."""

@@ -55,8 +55,7 @@ class Together:
         return answer
 
     def _all(self, x: Tensor) -> tuple[Tensor, ...]:
-        rows = self.flow.layout.rows
-        bounds = self.flow.layout.bounds(x.numel() // x.shape[-1]) if rows > 1 else ()
+        bounds = self.flow.layout.bounds_in(x)
         biases = [layer.bias for layer in self.layers]
         found: tuple[Tensor, ...] = _TogetherLinear.apply(x, self.weight, bounds, *biases)  # type: ignore[no-untyped-call]
         return found
