@@ -11,8 +11,8 @@ READY  := $(VENV)/.ready
 demo: $(READY)  ## train, score and use one small model, in under five minutes
 	$(BIN)/bitfit demo
 
-test: $(READY)  ## every test, offline
-	$(BIN)/python -m pytest
+test: $(READY)  ## every test, offline, on two processors: of one thread each, or they would slow each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)  ## style, types and the shape of the house
 	$(BIN)/ruff check .
