@@ -5,8 +5,6 @@ its name for the adapter out of the file's keys, and puts its own two levels of 
 """
 
 import json
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from bitfit.backbone.heads import head_names
 from bitfit.backbone.load import Backbone
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
+from bitfit.delta.folder import new_folder
 from bitfit.errors import DeltaError, RequestError
 from bitfit.methods.lora import ADAPTER, FUSED, config, targets
 from bitfit.methods.names import MethodName
@@ -38,30 +37,21 @@ Arrays = dict[str, NDArray[np.float32]]
 
 def write_adapter(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     """Writes a delta of the method `lora` to a new folder that PEFT reads, whole or not at all."""
-    target, name = Path(folder), MethodName.parse(delta.method)
+    name = MethodName.parse(delta.method)
     if name.family != "lora":
         raise DeltaError(f"PEFT's adapters hold what 'lora' trains; this delta's method is '{delta.method}'.")
-    if target.exists():
-        raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
-    delta.check(backbone)
-    model = backbone.task_model(delta.task.head)
-    settings = config(model, name)
-    settings.task_type = KINDS[delta.task.kind]
-    settings.modules_to_save = sorted({key.partition(".")[0] for key in head_names(model)})
-    settings.base_model_name_or_path = backbone.name
-    settings.inference_mode = True
-    tensors = {TREE + slot.name.replace(f".{ADAPTER}.", "."): delta.values[slot.key] for slot in delta.slots}
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        temporary.mkdir()
-        settings.save_pretrained(temporary)
-        (temporary / WEIGHTS).write_bytes(make_safetensors(tensors, {"format": "pt"}))
-        temporary.rename(target)
-    except OSError as error:
-        raise DeltaError(f"'{target}' cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
+    with new_folder(Path(folder)) as place:
+        delta.check(backbone)
+        model = backbone.task_model(delta.task.head)
+        settings = config(model, name)
+        settings.task_type = KINDS[delta.task.kind]
+        settings.modules_to_save = sorted({key.partition(".")[0] for key in head_names(model)})
+        settings.base_model_name_or_path = backbone.name
+        settings.inference_mode = True
+        tensors = {TREE + slot.name.replace(f".{ADAPTER}.", "."): delta.values[slot.key] for slot in delta.slots}
+        settings.save_pretrained(place)
+        (place / WEIGHTS).write_bytes(make_safetensors(tensors, {"format": "pt"}))
+    return Path(folder)
 
 
 def read_adapter(folder: str | Path, backbone: Backbone, task: Task) -> Delta:

@@ -4,8 +4,6 @@ The folder loads without this package: `AutoModelForSequenceClassification.from_
 """
 
 import copy
-import secrets
-import shutil
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from transformers import PreTrainedModel
 from bitfit.backbone.load import Backbone, quiet
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
+from bitfit.delta.folder import new_folder
 from bitfit.errors import DeltaError
 from bitfit.methods.lora import fold
 from bitfit.methods.names import MethodName
@@ -28,13 +27,11 @@ BIAS_SETTINGS = {
 
 def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     """Writes the trained model and what makes its inputs to a new folder, whole or not at all."""
-    target = Path(folder)
-    if target.exists():
-        raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
-    with delta.applied(backbone) as model:
+    with new_folder(Path(folder)) as place, delta.applied(backbone) as model:
         _refuse_own_head(model, delta.task)
         _name_labels(model, delta.task)
-        return _write(_ordinary(model, delta), backbone, target)
+        _write(_ordinary(model, delta), backbone, place)
+    return Path(folder)
 
 
 def _refuse_own_head(model: PreTrainedModel, task: Task) -> None:
@@ -85,18 +82,9 @@ def _name_labels(model: PreTrainedModel, task: Task) -> None:
         model.config.label2id = {label: number for number, label in enumerate(task.labels)}
 
 
-def _write(model: PreTrainedModel, backbone: Backbone, target: Path) -> Path:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        temporary.mkdir()
-        with quiet():
-            model.save_pretrained(temporary)
-            for reader in (backbone.tokenizer, backbone.processor):
-                if reader is not None:
-                    reader.save_pretrained(temporary)
-        temporary.rename(target)
-    except OSError as error:
-        raise DeltaError(f"'{target}' cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
+def _write(model: PreTrainedModel, backbone: Backbone, place: Path) -> None:
+    with quiet():
+        model.save_pretrained(place)
+        for reader in (backbone.tokenizer, backbone.processor):
+            if reader is not None:
+                reader.save_pretrained(place)

@@ -1,0 +1,25 @@
+"""A folder written whole or not at all, where none was; knows nothing of what goes in."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitfit.errors import DeltaError
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write to; it becomes `target` when the block ends well, and is gone when it does not."""
+    if target.exists():
+        raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(target)
+    except OSError as error:
+        raise DeltaError(f"'{target}' cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
