@@ -12,7 +12,9 @@ import pytest
 
 import bitfit
 from bitfit.cli.main import run
-from bitfit.training import estimate
+from bitfit.cli.progress import Shown
+from bitfit.training import checkpoint, estimate
+from bitfit.training.checkpoint import Checkpoints
 from tests.models import tiny_backbone
 
 ROWS = 40
@@ -189,6 +191,72 @@ def test_an_interrupted_run_saves_the_best_so_far_and_goes_on_later(
     assert run([*longer, "--out", other]) == 0
     assert (tmp_path / "out.safetensors").read_bytes() == Path(other).read_bytes()
     assert not checkpoints.exists()
+
+
+def test_overwrite_starts_afresh_but_takes_nothing_from_a_run_under_way(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e9)
+    monkeypatch.setattr(Checkpoints, "remove", lambda places: None)
+    assert run([*command, "--checkpoint-every", "1e-9"]) == 0  # it leaves its checkpoints, as one killed at the end
+    monkeypatch.undo()
+    folder = tmp_path / "out.safetensors.checkpoint"
+    left = {path.name for path in folder.glob("step-*")}
+    assert left
+    capsys.readouterr()
+    with Checkpoints(folder).alone():
+        assert run([*command, "--seed", "5", "--overwrite"]) == 6
+    assert "Another process" in capsys.readouterr().err
+    assert {path.name for path in folder.glob("step-*")} == left
+    assert run([*command, "--overwrite"]) == 0
+    assert "going on" not in told(capsys)[1]
+
+
+def test_without_checkpoints_too_a_file_has_one_run_at_a_time(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = Checkpoints(tmp_path / "out.safetensors.checkpoint")
+    with places.alone():
+        assert run([*command, "--checkpoint-every", "0"]) == 6
+    assert "Another process" in capsys.readouterr().err
+    assert not places.folder.exists()
+    assert run([*command, "--checkpoint-every", "0"]) == 0
+    assert not places.folder.exists()
+
+
+def test_stopped_without_a_checkpoint_nothing_is_promised(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def impatient(shown: Shown, step: int, loss: float, tokens: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Shown, "stepped", impatient)
+    assert run([*command, "--checkpoint-every", "0"]) == 130
+    assert "It left no checkpoint to go on from." in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_grid_names_the_row_that_diverged(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    plain = [part for part in command if part != "--json"]
+    assert run([*plain, "--learning-rate", "1e-20,1e-3", "--weight-decay", "1e22"]) == 0
+    captured = capsys.readouterr()
+    assert "row 2 leaves the grid: The loss became" in captured.err
+    ends = [line.split()[-1] for line in captured.out.splitlines() if line.split()[:1] in (["1e-20"], ["0.001"])]
+    assert ends == ["best", "diverged"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seed", ""], "--seed takes numbers with commas between them; found ''"),
+        (["--clip", "inf"], "clip must be 0 or more, and finite"),
+        (["--checkpoint-every", "nan"], "0 or more seconds between two checkpoints"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(
+    command: list[str], options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, *options]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_disk_that_is_full_at_the_end_loses_nothing(

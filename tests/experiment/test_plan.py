@@ -93,11 +93,11 @@ def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
     ("changed", "words"),
     [
         ({"seeds": [0, 0]}, "seeds: expected a list of whole numbers, none of them twice, found [0, 0]"),
-        ({"seeds": [-1]}, "seed must be at least 0, found -1"),
+        ({"seeds": [-1]}, "seed must be a whole number from 0 up to 2^63 - 1, found -1"),
         ({"seeds": []}, "seeds: expected"),
         ({"tasks": []}, "tasks: expected a list"),
         ({"methods": "bitfit"}, "methods: expected a list"),
-        ({"settings": {"batch_size": 0}}, "bitfit on rte: batch_size must be at least 1, found 0"),
+        ({"settings": {"batch_size": 0}}, "bitfit on rte: batch_size must be a whole number from 1 on, found 0"),
         ({"settings": {"seeds": [1]}}, "settings.seeds: no such key"),
         ({"settings": {"epochs": True}}, "settings.epochs: expected a whole number, found True"),
         ({"tasks": [{"name": "rte", "train_size": 0}]}, "tasks, rte: Expected a train size of 1 or more"),

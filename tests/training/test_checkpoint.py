@@ -72,11 +72,20 @@ ROWS = [  # they end one after another, the last but one by its patience
 ]
 
 
+WILD = TrainConfig(batch_size=6, epochs=2, learning_rate=3e-3, weight_decay=1e30, seed=3, precision="fp32")
+
+
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize(
     ("configs", "method", "kind"),
-    [(ONE, "bitfit", "class"), (ROWS, "bitfit", "class"), (ONE, "full", "number"), (ROWS[:2], "frozen", "tags")],
-    ids=["one-row", "rows", "full", "tags"],
+    [
+        (ONE, "bitfit", "class"),
+        (ROWS, "bitfit", "class"),
+        (ONE, "full", "number"),
+        (ROWS[:2], "frozen", "tags"),
+        ([ROWS[2], WILD], "bitfit", "class"),
+    ],
+    ids=["one-row", "rows", "full", "tags", "a-row-that-diverges"],
 )
 def test_killed_at_any_moment_a_run_ends_with_the_same_bits(
     backbone: bitfit.Backbone, tmp_path: Path, configs: list[TrainConfig], method: str, kind: str
@@ -158,12 +167,30 @@ def damaged_by_a_flipped_bit(data: bytes) -> bytes:
     return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
 
 
+def damaged_in_the_table(data: bytes) -> bytes:
+    assert data.count(b'"mean"') == 1
+    return data.replace(b'"mean"', b'"meat"')
+
+
+def damaged_in_the_document(data: bytes) -> bytes:
+    return data.replace(b"fp32", b"xp32")
+
+
 def damaged_by_emptying(data: bytes) -> bytes:
     return b""
 
 
+DAMAGES = [
+    damaged_by_cutting,
+    damaged_by_a_flipped_bit,
+    damaged_in_the_table,
+    damaged_in_the_document,
+    damaged_by_emptying,
+]
+
+
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("damage", [damaged_by_cutting, damaged_by_a_flipped_bit, damaged_by_emptying])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(  # type: ignore[no-untyped-def]
     backbone: bitfit.Backbone, tmp_path: Path, damage
 ) -> None:
@@ -177,6 +204,18 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(  # type: igno
     runs = bitfit.train_rows(backbone, data, "bitfit", ONE, watcher=watcher, checkpoints=places)
     assert result(runs) == undisturbed
     assert any("is damaged" in note and newest.name in note for note in watcher.notes)
+
+
+@pytest.mark.usefixtures("always")
+def test_where_every_checkpoint_is_damaged_it_begins_anew(backbone: bitfit.Backbone, tmp_path: Path) -> None:
+    data, places, watcher = tiny_data(), place(tmp_path), Killer(0)
+    undisturbed = result(bitfit.train_rows(backbone, data, "bitfit", ONE, checkpoints=places))
+    for path in places.folder.glob("step-*"):
+        path.write_bytes(damaged_in_the_document(path.read_bytes()))
+    assert places.maybe_get_about() is None
+    runs = bitfit.train_rows(backbone, data, "bitfit", ONE, watcher=watcher, checkpoints=places)
+    assert result(runs) == undisturbed
+    assert "No checkpoint is whole: starting from the beginning" in watcher.notes
 
 
 @pytest.mark.usefixtures("always")
@@ -230,6 +269,24 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
     watcher = Killer(0)
     assert result(bitfit.train_rows(backbone, data, "bitfit", ONE, watcher=watcher, checkpoints=places)) == undisturbed
     assert watcher.steps < 12
+
+
+@pytest.mark.usefixtures("always")
+def test_a_disk_that_is_full_at_once_is_told_so(
+    backbone: bitfit.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(TrainingError, match="goes on from its beginning, since this was the first checkpoint"):
+        bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))
+
+
+@pytest.mark.parametrize("every", [float("nan"), float("inf"), -1.0])
+def test_seconds_between_checkpoints_are_a_number(tmp_path: Path, every: float) -> None:
+    with pytest.raises(RequestError, match="0 or more seconds"):
+        Checkpoints(tmp_path, every)
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_training(backbone: bitfit.Backbone, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Rows trained together against each alone; what changes is the selection; a run learns, stops and says why."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ from bitfit import Run, TrainConfig
 from bitfit.backbone.heads import Head
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import Task
-from bitfit.errors import TrainingError
+from bitfit.errors import RequestError, TrainingError
 from bitfit.methods.selection import select
+from bitfit.training import train as training
+from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.train import Method
 from bitfit.training.watch import Watcher
 from tests.batches import SHAKEN
@@ -214,6 +218,76 @@ def test_a_loss_that_is_not_finite_names_step_and_learning_rate() -> None:
         bitfit.train(backbone, tiny_data(), "bitfit", BASE)
 
 
+WILD = replace(BASE, weight_decay=1e30, seed=1)  # its head soon holds what no number can say
+
+
+def test_a_row_that_diverges_leaves_the_grid_and_the_others_go_on() -> None:
+    backbone, data, notes = tiny_backbone("bert"), tiny_data(), Notes()
+    first, wild, last = bitfit.train_rows(backbone, data, "bitfit", [BASE, WILD, replace(BASE, seed=2)], watcher=notes)
+    assert_same_runs(first, bitfit.train(backbone, data, "bitfit", BASE))
+    assert_same_runs(last, bitfit.train(backbone, data, "bitfit", replace(BASE, seed=2)))
+    assert (first.diverged, last.diverged) == (None, None)
+    assert wild.diverged is not None
+    assert "learning rate 0.003" in wild.diverged
+    assert "test" not in wild.scores
+    assert not wild.stopped
+    assert [note for note in notes.notes if note.startswith("row 2 leaves the grid: The loss became")]
+
+
+@pytest.mark.parametrize("method", ["bitfit", "full"])  # in one pass, and one after another
+def test_where_every_row_diverges_that_is_an_error(method: str, tmp_path: Path) -> None:
+    places = Checkpoints(tmp_path / "c", 1e-9)
+    with pytest.raises(TrainingError, match=r"seed 1\. Expected a finite number(.|\n)*seed 2"):
+        bitfit.train_rows(tiny_backbone("bert"), tiny_data(), method, [WILD, replace(WILD, seed=2)], checkpoints=places)
+    assert not places.folder.exists(), "they would lead to the same end"
+
+
+def test_a_loss_on_validation_that_is_not_finite_ends_a_run() -> None:
+    config = replace(WILD, batch_size=22, epochs=1)  # one step: what it does to the head is seen on validation
+    with pytest.raises(TrainingError, match="The loss on validation became inf after epoch 1 of 1"):
+        bitfit.train(tiny_backbone("bert"), tiny_data("number"), "bitfit", config)
+
+
+def test_rows_in_bf16_learn_what_each_does_alone_as_far_as_bf16_tells() -> None:
+    backbone, data = tiny_backbone("bert"), tiny_data()
+    configs = [replace(BASE, precision="bf16"), replace(BASE, precision="bf16", seed=1, learning_rate=1e-3)]
+    for run, config in zip(bitfit.train_rows(backbone, data, "bitfit", configs), configs, strict=True):
+        alone = bitfit.train(backbone, data, "bitfit", config)
+        for one, other in zip(run.history, alone.history, strict=True):
+            assert one["train"]["loss"] == pytest.approx(other["train"]["loss"], rel=0.02)
+            assert one["validation"]["loss"] == pytest.approx(other["validation"]["loss"], rel=0.02)
+
+
+def test_what_is_no_configuration_backbone_or_task_is_named() -> None:
+    backbone: Any = tiny_backbone("bert")
+    anything: Any = {"epochs": 1}
+    with pytest.raises(RequestError, match="one TrainConfig for each row"):
+        bitfit.train_rows(backbone, tiny_data(), "bitfit", [])
+    with pytest.raises(RequestError, match=r"found \[{'epochs': 1}\]"):
+        bitfit.train(backbone, tiny_data(), "bitfit", anything)
+    with pytest.raises(RequestError, match=r"bitfit\.load gives it; found 'minilm'"):
+        bitfit.train("minilm", tiny_data())  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="a file or folder, or a table of rows; found dict"):
+        bitfit.train(backbone, anything)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"clip": float("inf")}, "clip must be 0 or more, and finite, found inf"),
+        ({"weight_decay": float("nan")}, "weight_decay must be 0 or more, and finite, found nan"),
+        ({"seed": 2**64}, "seed must be a whole number from 0 up to"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be above 0 and below 10, found '1e-3'"),
+        ({"batch_size": 2.5, "epochs": 1.5}, "batch_size must be a whole number from 1 on, found 2.5; epochs"),
+        ({"warmup": 1.0}, "warmup must be from 0 up to, not including, 1"),
+        ({"patience": 0}, "patience must be"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(words)):
+        TrainConfig(**settings)
+
+
 class Impatient(Notes):
     """Presses Ctrl-C after some steps."""
 
@@ -232,6 +306,33 @@ def test_an_interrupted_run_keeps_what_was_best_so_far(after: int, best: int) ->
     assert run.stopped
     assert run.best_epoch == best
     assert len(run.history) == best
+
+
+def test_an_interruption_while_a_test_is_read_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    whole = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", BASE)
+    monkeypatch.setattr(training, "outputs", impatient)
+    run = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", BASE)
+    assert run.stopped
+    assert run.scores["validation"] == whole.scores["validation"]
+    assert "test" not in run.scores
+
+
+def test_an_interruption_between_runs_keeps_those_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    of, built = training.Setting.of, [0]
+
+    def impatient(*arguments: Any) -> Any:
+        built[0] += 1
+        if built[0] == 3:  # the first is of all, to see what can share a pass
+            raise KeyboardInterrupt
+        return of(*arguments)
+
+    monkeypatch.setattr(training.Setting, "of", impatient)
+    configs = [BASE, replace(BASE, seed=1)]
+    runs = bitfit.train_rows(tiny_backbone("bert"), tiny_data(), "random-uniform", configs)
+    assert [run.config.seed for run in runs] == [0]
 
 
 def test_patience_ends_a_run_early() -> None:

@@ -124,6 +124,7 @@ def test_where_a_single_example_does_not_fit_the_message_says_what_to_do(
 def test_other_errors_are_not_taken_for_it() -> None:
     assert not ran_out(RuntimeError("shapes cannot be multiplied"))
     assert not ran_out(ValueError("can't allocate memory"))
+    assert ran_out(RuntimeError("could not create a primitive"))  # what oneDNN says of it
 
     def broken(tokens: int) -> None:
         raise RuntimeError("shapes cannot be multiplied")

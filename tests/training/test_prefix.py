@@ -178,6 +178,17 @@ def test_all_entries_together_stay_within_the_limit(
     assert one <= size <= 2.5 * one
 
 
+def test_a_damaged_cache_is_not_believed(still: bitfit.Backbone, cache: Path) -> None:
+    whole = bitfit.train(still, tiny_data(), "frozen", CONFIG)
+    for values in cache.glob("*/values"):
+        found = values.read_bytes()
+        values.write_bytes(bytes(len(found) // 2) + found[len(found) // 2 :])
+    watcher = Noted()
+    again = bitfit.train(still, tiny_data(), "frozen", CONFIG, watcher=watcher)
+    assert again.delta.to_bytes() == whole.delta.to_bytes()
+    assert sum("is damaged: all of it is computed anew" in note for note in watcher.notes) == 3, "for each split"
+
+
 def test_a_cache_that_cannot_be_written_is_replaced_by_memory(
     still: bitfit.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,10 @@ class Claim:
 
     def maybe_get_finished(self, backbone: "Backbone", *, overwrite: bool, resume: bool) -> "Run | None":
         """The run whose file is there already, if it is the one asked for; another one's file is not overwritten."""
-        before = self.checkpoints.maybe_get_about()
-        if before is not None and before["asked"] != self.asked and overwrite:
-            self.checkpoints.remove()
-            before = None
-        if before is not None:
+        if overwrite and self.checkpoints.exist:
+            with self.checkpoints.alone():  # not those of a run that trains just now
+                self.checkpoints.remove()
+        if self.checkpoints.maybe_get_about() is not None:
             return None  # to be gone on from; another run's checkpoint is refused when it is opened
         delta = None if overwrite or not self.path.exists() else self._there()
         if delta is None:
@@ -48,13 +47,24 @@ class Claim:
             run.delta.save(self.path)
         except DeltaError as error:
             raise TrainingError(
-                f"{error} Nothing is lost: what was trained is in {self.checkpoints.folder}. Make room (or the folder "
-                "writable) and give the same command again; only the scoring is done once more."
+                f"{error} {self._what_is_left()} Make room (or the folder writable) and give the same command again."
             ) from error
         if not stopped:
             self.checkpoints.remove()
             return
-        log().print(f"Stopped early: {self.path} holds what was best so far. The same command goes on to the end.")
+        later = (
+            "The same command goes on to the end." if self.checkpoints.exist else "It left no checkpoint to go on from."
+        )
+        log().print(f"Stopped early: {self.path} holds what was best so far. {later}")
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While the block runs, no other process trains for this file. Where checkpoints are kept, they see to it."""
+        return nullcontext() if self.checkpoints.every else self.checkpoints.alone()
+
+    def _what_is_left(self) -> str:
+        if not self.checkpoints.exist:
+            return "What was trained is lost: there was no checkpoint."
+        return f"Nothing is lost: what was trained is in {self.checkpoints.folder}, only the scoring is done once more."
 
     def _there(self) -> "Delta | None":
         """The finished delta of this very run; None for one that was stopped early."""

@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped. So does the same command without it.")
-@click.option("--overwrite", is_flag=True, help="Replace what another run left at --out, or train a finished one anew.")
+@click.option("--overwrite", is_flag=True, help="Start afresh, whatever a run has left at --out.")
 @click.option("--estimate", is_flag=True, help="Say how much memory the run would need, and stop.")
 @click.option(
     "--checkpoint-every",
-    type=click.FloatRange(min=0),
+    type=float,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -84,14 +84,15 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         document = {"delta": str(path), "finished_before": True, **finished.to_json()}
         result(as_json, document, lambda console: _show(console, [finished], 0, path))
         return 0
-    with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
-        warning = maybe_get_warning(backbone, data, how, configs)
-        if warning is not None:
-            shown.said(warning)
-        runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
-    best = _best(runs)
-    stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
-    claim.fulfil(runs[best], stopped)
+    with claim.alone():
+        with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
+            warning = maybe_get_warning(backbone, data, how, configs)
+            if warning is not None:
+                shown.said(warning)
+            runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
+        best = _best(runs)
+        stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
+        claim.fulfil(runs[best], stopped)
     document = {"delta": str(path), **runs[best].to_json()}
     if len(runs) > 1:
         document["grid"] = [run.to_json() for run in runs]
@@ -138,7 +139,7 @@ def _configs(given: dict[str, Any]) -> "list[TrainConfig]":
 def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
     """The numbers of a comma-separated option."""
     try:
-        return [kind(part) for part in text.split(",")] if text else []
+        return [] if text is None else [kind(part) for part in text.split(",")]
     except ValueError:
         raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
 
@@ -152,7 +153,8 @@ def _best(runs: "list[Run]") -> int:
     """The run with the best validation score; the first where there is none."""
     from bitfit.data.task import better
 
-    best, metric = 0, runs[0].delta.task.metric
+    metric = runs[0].delta.task.metric
+    best = next(i for i, run in enumerate(runs) if not run.diverged)
     for i, run in enumerate(runs):
         now, then = (r.scores.get("validation", {}).get(metric) for r in (run, runs[best]))
         if now is not None and (then is None or better(metric, now, then)):
@@ -183,7 +185,7 @@ def _grid(runs: "list[Run]", best: int) -> Any:
             str(run.config.seed),
             f"{run.scores.get('validation', {}).get(metric, float('nan')):.4f}",
             str(run.best_epoch),
-            "best" if i == best else "",
+            "best" if i == best else "diverged" if run.diverged else "",
         )
         for i, run in enumerate(runs)
     ]

@@ -133,7 +133,10 @@ class Runner:
         if len(found) < len(runs) or any(run.stopped for run in found):
             raise KeyboardInterrupt  # the checkpoints stay: the same command goes on from them
         for planned, run in zip(runs, found, strict=True):
-            self._keep(cell, planned, run)
+            if run.diverged:
+                self.failed[planned.name] = run.diverged
+            else:
+                self._keep(cell, planned, run)
         checkpoints.remove()
 
     def _keep(self, cell: Cell, planned: PlannedRun, run: Run) -> None:

@@ -5,10 +5,12 @@ are kept. How often depends on what they cost. Knows nothing of models, data or 
 """
 
 import json
+import math
 import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,14 +21,15 @@ from numpy.typing import NDArray
 from bitfit.errors import RequestError, TrainingError
 from bitfit.files import clear_parts, held, write_whole
 
-FORMAT = 1  # raise when a state changes its meaning: older checkpoints are then refused
+FORMAT = 2  # raise when a state changes its meaning: older checkpoints are then refused
 KEPT = 2
 EVERY_S = 5.0
 MOST_SHARE = 0.008  # of the training's time
 FIRST_RATE = 400e6  # bytes a second that a disk is trusted to take until one has been written
 HEADER_ROOM = 8 << 20  # bytes; a grid of rows with long histories needs a few hundred KB
 TYPES = {"F32": np.float32, "I16": np.int16, "I64": np.int64}  # safetensors' words
-DOCUMENT, CHECKSUM = "bitfit-checkpoint", "crc32"  # keys of the file's metadata
+# Keys of the file's metadata; the first sum is of the document, the second of the tensors and their table.
+DOCUMENT, DOCUMENT_SUM, TENSORS_SUM = "bitfit-checkpoint", "document-crc32", "tensors-crc32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,10 @@ class Checkpoints:
 
     folder: Path
     every: float = EVERY_S
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.every < math.inf:
+            raise RequestError(f"Expected 0 or more seconds between two checkpoints; found {self.every}.")
 
     @classmethod
     def beside(cls, out: Path, every: float = EVERY_S) -> "Checkpoints":
@@ -63,7 +70,7 @@ class Checkpoints:
         for path in sorted(self.folder.glob("**/step-*.safetensors"), reverse=True):
             try:
                 with path.open("rb") as file:
-                    found = _document(_header(file.read(HEADER_ROOM))[0])
+                    found = _document(_header(file.read(HEADER_ROOM))[0]["__metadata__"])
                     return {name: found[name] for name in ("asked", "surroundings")}
             except (OSError, ValueError, KeyError, TypeError):
                 continue
@@ -72,6 +79,17 @@ class Checkpoints:
     def remove(self) -> None:
         """The run is over, and its result is safe."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the block runs, no other process can train here."""
+        lock = _locked(self.folder)
+        try:
+            yield
+        finally:
+            lock.close()
+            if not self.exist:
+                self.remove()
 
 
 class Keeper:
@@ -94,14 +112,17 @@ class Keeper:
 
     def latest(self) -> State | None:
         """The newest whole state of this very run."""
-        for path in self._files():
+        files = self._files()
+        for path in files:
             try:
                 about, state = read(path)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                self.say(f"{path} is damaged ({error}): going on from the one before it")
+                self.say(f"{path} is damaged ({error}) and is passed over")
                 continue
             self._refuse_another(about)
             return state
+        if files:
+            self.say("No checkpoint is whole: starting from the beginning")
         return None
 
     def keep(self, step: int, state: Callable[[], State], last: bool = False) -> None:
@@ -136,10 +157,11 @@ class Keeper:
                 write_whole(path, parts(self.about, state))
         except OSError as error:
             size = sum(tensor.nbytes for tensor in state.tensors.values()) / 1e6
+            start = "its last checkpoint" if self._files() else "its beginning, since this was the first checkpoint"
             raise TrainingError(
                 f"The checkpoint {path} cannot be written: {error.strerror or error}. It needs {size:,.1f} MB. Nothing "
                 "is lost but seconds: make room (or the folder writable) and give the same command again, and the run "
-                "goes on from its last checkpoint."
+                f"goes on from {start}."
             ) from error
         self._forget(self._files()[KEPT:])
 
@@ -188,15 +210,17 @@ def parts(about: Mapping[str, Any], state: State) -> Iterator[bytes | memoryview
     words = {np.dtype(kind): word for word, kind in TYPES.items()}
     arrays = {name: np.ascontiguousarray(state.tensors[name]) for name in sorted(state.tensors)}
     document = json.dumps({**about, "facts": state.facts})
-    check = zlib.crc32(document.encode())
     header: dict[str, Any] = {}
     place = 0
     for name, array in arrays.items():
-        check = zlib.crc32(_bytes(array), check)
         offsets = [place, place + array.nbytes]
         header[name] = {"dtype": words[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
         place += array.nbytes
-    header["__metadata__"] = {DOCUMENT: document, CHECKSUM: f"{check:08x}"}
+    check = _table_sum(header)
+    for array in arrays.values():
+        check = zlib.crc32(_bytes(array), check)
+    sums = {DOCUMENT_SUM: _word(zlib.crc32(document.encode())), TENSORS_SUM: _word(check)}
+    header["__metadata__"] = {DOCUMENT: document, **sums}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
@@ -208,10 +232,9 @@ def read(path: Path) -> tuple[dict[str, Any], State]:
     data = path.read_bytes()
     header, start = _header(data)
     metadata = header.pop("__metadata__")
-    check = zlib.crc32(data[start:], zlib.crc32(metadata[DOCUMENT].encode()))
-    if f"{check:08x}" != metadata[CHECKSUM]:
+    about = _document(metadata)
+    if _word(zlib.crc32(data[start:], _table_sum(header))) != metadata[TENSORS_SUM]:
         raise ValueError("its checksum is wrong")
-    about = _document({"__metadata__": metadata})
     tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
@@ -229,9 +252,20 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     return header, start
 
 
-def _document(header: Mapping[str, Any]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(header["__metadata__"][DOCUMENT])
+def _document(metadata: Mapping[str, str]) -> dict[str, Any]:
+    if _word(zlib.crc32(metadata[DOCUMENT].encode())) != metadata[DOCUMENT_SUM]:
+        raise ValueError("its checksum is wrong")
+    document: dict[str, Any] = json.loads(metadata[DOCUMENT])
     return document
+
+
+def _table_sum(header: Mapping[str, Any]) -> int:
+    """Of which tensor is what, and where."""
+    return zlib.crc32(json.dumps(header, sort_keys=True).encode())
+
+
+def _word(check: int) -> str:
+    return f"{check:08x}"
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

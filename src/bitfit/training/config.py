@@ -1,5 +1,6 @@
 """The settings of a run, checked; knows nothing of data or models."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -33,23 +34,32 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, all of it at once."""
+        rate, whole, free = self.learning_rate, "a whole number from 1 on", "0 or more, and finite"
         wrong = [
             f"{name} must be {rule}, found {getattr(self, name)!r}"
             for name, rule, right in (
-                ("learning_rate", "above 0 and below 10", self.learning_rate is None or 0 < self.learning_rate < 10),
-                ("batch_size", "at least 1", self.batch_size >= 1),
-                ("epochs", "at least 1", self.epochs >= 1),
-                ("seed", "at least 0", self.seed >= 0),
+                ("learning_rate", "above 0 and below 10", rate is None or self._above_0("learning_rate", 10)),
+                ("batch_size", whole, self._whole("batch_size", 1)),
+                ("epochs", whole, self._whole("epochs", 1)),
+                ("seed", "a whole number from 0 up to 2^63 - 1", self._whole("seed", 0)),
                 ("schedule", "'linear' or 'constant'", self.schedule in ("linear", "constant")),
-                ("warmup", "from 0 up to, not including, 1", 0 <= self.warmup < 1),
-                ("clip", "0 or more", self.clip >= 0),
-                ("weight_decay", "0 or more", self.weight_decay >= 0),
-                ("patience", "at least 1", self.patience is None or self.patience >= 1),
+                ("warmup", "from 0 up to, not including, 1", self.warmup == 0 or self._above_0("warmup", 1)),
+                ("clip", free, self.clip == 0 or self._above_0("clip")),
+                ("weight_decay", free, self.weight_decay == 0 or self._above_0("weight_decay")),
+                ("patience", whole, self.patience is None or self._whole("patience", 1)),
             )
             if not right
         ]
         if wrong:
             raise RequestError("; ".join(wrong) + ".")
+
+    def _above_0(self, name: str, below: float = math.inf) -> bool:
+        value = getattr(self, name)
+        return isinstance(value, float | int) and 0 < value < below
+
+    def _whole(self, name: str, least: int) -> bool:
+        value = getattr(self, name)
+        return isinstance(value, int) and least <= value < 2**63
 
     def settled(self, method: str) -> "TrainConfig":
         """The same with a learning rate: the one given, or the method's own."""

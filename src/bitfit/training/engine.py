@@ -19,7 +19,7 @@ from bitfit.backbone.draws import draws_on
 from bitfit.backbone.packed import RowModel
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import better
-from bitfit.errors import RequestError, TrainingError
+from bitfit.errors import RequestError
 from bitfit.methods.row import RowMap
 from bitfit.training import order
 from bitfit.training.checkpoint import Keeper, State
@@ -59,6 +59,7 @@ class Progress:
     loss_sum: float = 0.0  # of this epoch's steps
     history: list[dict[str, Any]] = field(default_factory=list)
     ended: bool = False
+    diverged: str | None = None  # why it ended, where a loss was no longer finite
 
     def to_json(self) -> dict[str, Any]:
         """All but the settings, as plain values."""
@@ -97,7 +98,8 @@ class Training:
                 self.step()
                 self._keep()
                 self.finish_epochs()
-            self._keep(last=True)
+            if not all(state.diverged for state in self.progress):  # then there is nothing to go on to
+                self._keep(last=True)
         except KeyboardInterrupt:
             self.stopped = True
             self._keep_unscored()
@@ -118,18 +120,22 @@ class Training:
             state.step += 1
         self.seconds += time.perf_counter() - start
         self.read_losses(self.behind)
+        self._leave(self._diverged())
 
     def read_losses(self, behind: int = 0) -> None:
-        """Those of all steps but the last `behind`: added up, refused where one is not finite, told to the watcher."""
+        """Those of all steps but the last `behind`: added up and told to the watcher. A row's first that is not finite
+        ends the row."""
         while len(self.unread) > behind:
             start = time.perf_counter()
             step = self.unread.pop(0)
             found = step.read()
             self.seconds += time.perf_counter() - start
             for row, before, loss in zip(step.rows, step.steps, found, strict=True):
-                _refuse_infinite(self.progress[row], before, loss)
                 self.progress[row].loss_sum += loss
-            self.watcher.stepped(max(step.steps) + 1, math.fsum(found) / len(found), step.tokens)
+                if not math.isfinite(loss):
+                    self._diverge(row, _diverged_in_training(self.progress[row], before, loss))
+            finite = [loss for loss in found if math.isfinite(loss)]
+            self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
 
     def finish_epochs(self) -> None:
         """Score the rows that have just seen all their data; rows at their end leave the batch."""
@@ -138,9 +144,23 @@ class Training:
         if not done:
             return
         self.read_losses()
+        self._leave(self._diverged())
+        done = [row for row in done if row in self.active]
         for row, scores in zip(done, self._validate(done), strict=True):
             self._record(row, scores)
         self._leave([row for row in done if self.progress[row].ended])
+
+    def _diverge(self, row: int, why: str) -> None:
+        """This row has no use for further steps; the others go on."""
+        state = self.progress[row]
+        if state.diverged is None:
+            state.diverged, state.ended = why, True
+            if len(self.progress) > 1:
+                self.watcher.said(f"row {row + 1} leaves the grid: {why}")
+
+    def _diverged(self) -> list[int]:
+        """Active rows that are to leave."""
+        return [row for row in self.active if self.progress[row].diverged]
 
     def _gradients(self) -> Shares:
         """Fill theta's gradient; returns what each row lost. Where memory runs out, smaller passes do it."""
@@ -205,7 +225,7 @@ class Training:
     def _validate(self, rows: list[int]) -> list[dict[str, float]]:
         """Validation scores of these rows' values of now."""
         validation = self.validation
-        if validation is None:
+        if validation is None or not rows:
             return [{} for _ in rows]
         places = [self.active.index(row) for row in rows]
         with torch.no_grad():
@@ -217,6 +237,9 @@ class Training:
         """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""
         state, task = self.progress[row], self.job.data.task
         state.epoch += 1
+        if not math.isfinite(scores.get("loss", 0.0)):
+            self._diverge(row, _diverged_in_validation(state, scores["loss"]))
+            return
         train = {"loss": state.loss_sum / self.an_epoch[row], **self.chosen.scores(row)}
         state.loss_sum = 0.0
         state.history.append({"epoch": state.epoch, "step": state.step, "train": train, "validation": scores})
@@ -310,16 +333,25 @@ def _rate(state: Progress) -> float:
     return state.config.learning_rate
 
 
-def _refuse_infinite(state: Progress, before: int, loss: float) -> None:
-    """A loss that is not finite ends the run, with the step and the learning rate named."""
-    if math.isfinite(loss):
-        return
+def _diverged_in_training(state: Progress, before: int, loss: float) -> str:
+    """Names the step and the learning rate."""
     rate = _rate(state)
-    raise TrainingError(
+    return (
         f"The loss became {loss} at step {before + 1} of {state.steps} with learning rate {rate:g} "
-        f"({rate * factor(state.config, before, state.steps):g} at that step), seed {state.config.seed}. Expected a "
-        f"finite number. Try a learning rate of {rate / 3:.1g} or a longer warm-up."
+        f"({rate * factor(state.config, before, state.steps):g} at that step), seed {state.config.seed}. "
+        + _remedy(state)
     )
+
+
+def _diverged_in_validation(state: Progress, loss: float) -> str:
+    return (
+        f"The loss on validation became {loss} after epoch {state.epoch} of {state.config.epochs} with learning rate "
+        f"{_rate(state):g}, seed {state.config.seed}. {_remedy(state)}"
+    )
+
+
+def _remedy(state: Progress) -> str:
+    return f"Expected a finite number. Try a learning rate of {_rate(state) / 3:.1g} or a longer warm-up."
 
 
 def _refuse_another_device(there: str, here: str) -> None:

@@ -19,10 +19,11 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.examples import Examples, TaskData
 from bitfit.training import order
 from bitfit.training.config import TrainConfig
+from bitfit.training.held import Held
 from bitfit.training.loss import losses
 from bitfit.training.outputs import batch_of, labels_of, pass_tokens
 from bitfit.training.prefix import needed
-from bitfit.training.train import Held, Method, Setting
+from bitfit.training.train import Method, Setting
 
 SAMPLE_TOKENS = 1024  # of the small pass
 # Beside what a pass keeps, some of its largest tensors live for a moment: so many of them. Together with the two

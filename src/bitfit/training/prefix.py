@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from bitfit.training.memory import Budget
 from bitfit.training.outputs import batch_of, by_length, pass_tokens
 from bitfit.training.request import digest
 
-FORMAT = 1  # raise when the values change their meaning: older entries are then not found
+FORMAT = 2  # raise when the values change their meaning: older entries are then not found
 DISK_LIMIT = 4 << 30  # bytes of all entries together
 MEMORY_LIMIT = 1 << 30  # bytes of one split, where the disk takes none
 NOTED_EVERY_S = 5.0  # how much work a kill may cost
@@ -125,7 +126,7 @@ class Room:
     """An array in a file of the cache, or in memory where the disk takes none, and how far it is filled."""
 
     def __init__(self, entry: Path, shape: tuple[int, int], dtype: torch.dtype, say: Callable[[str], None]) -> None:
-        self.entry, self.shape = entry, shape
+        self.entry, self.shape, self.say = entry, shape, say
         self.kind = np.dtype(np.int16 if dtype == torch.bfloat16 else np.float32)
         self.noted = time.monotonic()
         self.done = 0
@@ -147,13 +148,14 @@ class Room:
         return self.shape[0] * self.shape[1] * self.kind.itemsize
 
     def note(self, done: int, now: bool = False) -> None:
-        """So many examples are in. Written down every few seconds: a killed process goes on there."""
+        """So many examples are in; with `now`, all. Written down every few seconds: a killed process goes on there."""
         self.done = done
         if self.lock is None or (not now and time.monotonic() - self.noted < NOTED_EVERY_S):
             return
         if isinstance(self.values, np.memmap):
             self.values.flush()
-        write_whole(self.entry / DONE, [json.dumps({"done": done}).encode()])
+        found = {"done": done} | ({"crc32": self._sum(self.values)} if now else {})
+        write_whole(self.entry / DONE, [json.dumps(found).encode()])
         self.noted = time.monotonic()
 
     def close(self) -> None:
@@ -172,12 +174,20 @@ class Room:
                 if hasattr(os, "posix_fallocate") and self.bytes:
                     os.posix_fallocate(new.fileno(), 0, self.bytes)
                 new.truncate(self.bytes)
+        values = np.memmap(file, self.kind, "r+", shape=self.shape)
         try:
-            self.done = int(json.loads((self.entry / DONE).read_text())["done"])
-        except (OSError, ValueError, KeyError, TypeError):
+            found = json.loads((self.entry / DONE).read_text())
+            self.done = int(found["done"])
+            if "crc32" in found and found["crc32"] != self._sum(values):
+                self.say(f"{self.entry} is damaged: all of it is computed anew")
+                self.done = 0
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self.done = 0
         os.utime(self.entry)  # used just now
-        return np.memmap(file, self.kind, "r+", shape=self.shape)
+        return values
+
+    def _sum(self, values: NDArray[Any]) -> int:
+        return zlib.crc32(values.reshape(-1).view(np.uint8).data)
 
 
 def _filled(room: Room, model: RowModel, examples: Examples, name: str, say: Callable[[str], None]) -> NDArray[Any]:

@@ -26,6 +26,7 @@ class Run:
     seconds: float  # of training steps; for rows trained together, of all of them
     tokens_per_second: float  # real tokens
     stopped: bool = False  # by the user, before its end
+    diverged: str | None = None  # why it ended, where a loss was no longer finite; the delta is of an epoch before
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> rows, where needed of how many
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +46,7 @@ class Run:
             "seconds": round(self.seconds, 3),
             "tokens_per_second": round(self.tokens_per_second, 1),
             "stopped": self.stopped,
+            "diverged": self.diverged,
             "environment": environment(),
         }
 

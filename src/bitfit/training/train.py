@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.device import Device, chosen_device
+from bitfit.backbone.device import chosen_device
 from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.backbone.packed import RowModel
 from bitfit.backbone.positions import maybe_get_longest
-from bitfit.backbone.precision import Precision, compute_format, trusted
+from bitfit.backbone.precision import trusted
 from bitfit.backbone.task_model import head_start
 from bitfit.data.batch import tokenize
 from bitfit.data.examples import TaskData
@@ -25,25 +26,26 @@ from bitfit.data.options import DataOptions
 from bitfit.data.source import load_task
 from bitfit.data.table import TaskTable
 from bitfit.delta.delta import Delta
-from bitfit.errors import BackboneError, RequestError
+from bitfit.errors import BackboneError, RequestError, TrainingError
 from bitfit.methods.diff_pruning import GatedRows
 from bitfit.methods.names import MethodName
 from bitfit.methods.prepare import check, graft, graft_start
 from bitfit.methods.row import RowMap
 from bitfit.methods.selection import HeadMode, Selection
-from bitfit.training.checkpoint import Checkpoints, Keeper
+from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.config import TrainConfig
 from bitfit.training.engine import Job, Progress, Training
+from bitfit.training.held import Held
 from bitfit.training.memory import Budget
 from bitfit.training.metrics import score
 from bitfit.training.outputs import outputs
 from bitfit.training.prefix import chosen_boundary, with_states
-from bitfit.training.request import key, request, surroundings
+from bitfit.training.request import request, surroundings
 from bitfit.training.resolve import pruned, resolve
 from bitfit.training.run import Run, versions
 from bitfit.training.watch import Watcher
 
-Data = str | TaskTable | TaskData
+Data = str | Path | TaskTable | TaskData
 ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
 
 
@@ -83,7 +85,11 @@ def train_rows(
     watcher: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> list[Run]:
-    """Train several rows in one pass over one backbone, each with its own settings; one run for each config."""
+    """Train several rows in one pass over one backbone, each with its own settings; one run for each config.
+
+    A row whose loss is no longer finite ends there, and its run says so; where none is left, that is a TrainingError.
+    """
+    _check_kinds(backbone, configs)
     method = Method(method) if isinstance(method, str) else method
     watcher = watcher or Watcher()
     settled = [config.settled(method.name) for config in configs]
@@ -97,16 +103,40 @@ def train_rows(
     if not setting.model.packed:
         watcher.said(f"{backbone.config.model_type} runs on padded batches: it does not take them without padding")
     if len(configs) == 1 or setting.takes(settled):
-        return setting.train(settled, watcher)
-    watcher.said(f"{method.name} on {backbone.config.model_type} cannot share a pass: one run after another")
-    # Each has its own setting: the elements that a method draws depend on the seed.
-    runs = []
-    for i, config in enumerate(settled):
-        own = Setting.of(backbone, data, method, config, held.part(i))
-        runs += own.train([config], watcher)
+        runs = setting.train(settled, watcher)
+    else:
+        watcher.said(f"{method.name} on {backbone.config.model_type} cannot share a pass: one run after another")
+        runs = _one_after_another(setting, settled, watcher)
+    if all(run.diverged for run in runs):
+        if checkpoints is not None:
+            checkpoints.remove()  # they lead to the same end
+        raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
+    return runs
+
+
+def _one_after_another(setting: "Setting", configs: Sequence[TrainConfig], watcher: Watcher) -> list[Run]:
+    """Each with a setting of its own: the elements that a method draws depend on the seed. Ctrl-C keeps the runs
+    that are done."""
+    runs: list[Run] = []
+    for i, config in enumerate(configs):
+        try:
+            held = setting.held.part(i)
+            own = Setting.of(setting.backbone, setting.data, setting.method, config, held)
+            runs += own.train([config], watcher)
+        except KeyboardInterrupt:
+            if not runs:
+                raise
+            break
         if runs[-1].stopped:
             break
     return runs
+
+
+def _check_kinds(backbone: Backbone, configs: Sequence[TrainConfig]) -> None:
+    if not isinstance(backbone, Backbone):
+        raise RequestError(f"Expected a backbone, as bitfit.load gives it; found {backbone!r:.80}.")
+    if not configs or not all(isinstance(config, TrainConfig) for config in configs):
+        raise RequestError(f"Expected one TrainConfig for each row; found {configs!r:.80}.")
 
 
 def asked_for(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> dict[str, Any]:
@@ -125,7 +155,12 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     """The task's examples, tokenized for this backbone."""
     if isinstance(task, TaskData):
         return task
-    table = load_task(task, options=options) if isinstance(task, str) else task
+    if not isinstance(task, str | Path | TaskTable):
+        raise RequestError(
+            f"Expected a task's name, a file or folder, or a table of rows; found {type(task).__name__}. Write the "
+            "rows to a .jsonl or .csv file and give its path."
+        )
+    table = task if isinstance(task, TaskTable) else load_task(str(task), options=options)
     return tokenize(_readable(backbone, table, options), backbone.reader)
 
 
@@ -142,47 +177,6 @@ def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> Tas
     note = f"{table.task.name}: texts are cut at {longest} pieces, the most that '{backbone.name}' reads"
     task = replace(table.task, max_length=longest)
     return replace(table, task=task, notes=(*table.notes, note))
-
-
-@dataclass(frozen=True, eq=False)
-class Held:
-    """What is asked for, and where it is kept while it is being done."""
-
-    asked: Mapping[str, Any]
-    key: str
-    checkpoints: Checkpoints | None  # of this training
-    all_checkpoints: Checkpoints | None
-
-    @classmethod
-    def of(cls, asked: Mapping[str, Any], checkpoints: Checkpoints | None) -> "Held":
-        """No checkpoints are written where they are wanted every 0 seconds."""
-        used = checkpoints if checkpoints and checkpoints.every else None
-        return cls(asked, key(asked), used, used)
-
-    def part(self, name: int | str) -> "Held":
-        """One of several trainings that follow one another."""
-        return replace(self, checkpoints=self.checkpoints and self.checkpoints.part(str(name)))
-
-    def device(self, asked: Device) -> torch.device:
-        """Where the model runs: `auto` looks for a GPU, but a run that goes on keeps to what it began with."""
-        return chosen_device(self._before.get("device", "cpu") if self._before and asked == "auto" else asked)
-
-    def compute(self, precision: Precision, device: torch.device) -> torch.dtype:
-        """The weights' format: `auto` asks the device, but a run that goes on keeps to what it began with."""
-        kept = self._before["compute"] if self._before and precision == "auto" else precision
-        return compute_format(kept, device)
-
-    @cached_property
-    def _before(self) -> dict[str, Any]:
-        """The surroundings in which a run that goes on began; empty where none does."""
-        about = self.all_checkpoints.maybe_get_about() if self.all_checkpoints else None
-        return dict(about["surroundings"]) if about else {}
-
-    def keeper(self, compute: torch.dtype, device: torch.device, watcher: Watcher) -> Keeper | None:
-        """Opens the checkpoints."""
-        if self.checkpoints is None:
-            return None
-        return Keeper(self.checkpoints, self.asked, surroundings(compute, device), watcher.said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +264,9 @@ class Setting:
         assert isinstance(self.rows, GatedRows)
         start = self._start(config.seed)[None]
         first = replace(self, held=self.held.part("gates"))._loop(start, [config], watcher)
+        diverged = first.progress[0].diverged
+        if diverged is not None:
+            raise TrainingError(diverged)
         selection, rows, left = pruned(self.heads, self.model, self.selection, self.rows, first.theta)
         watcher.said(f"{self.method.name}: {selection.size:,} elements are left, the head's among them; they train on")
         second = replace(self, selection=selection, rows=rows, held=self.held.part("left"))
@@ -285,7 +282,11 @@ class Setting:
         """What became of one row."""
         state, best = training.progress[row], training.best[row]
         stopped = training.stopped and not state.ended
-        scores = self._scores(state, best, training.budget, stopped)
+        try:
+            scores = self._scores(state, best, training.budget, stopped)
+        except KeyboardInterrupt:  # while a test was read
+            stopped = True
+            scores = self._scores(state, best, training.budget, stopped)
         return Run(
             delta=self._delta(state.config, best, scores, stopped),
             config=state.config,
@@ -297,6 +298,7 @@ class Setting:
             seconds=training.seconds + self.ahead,
             tokens_per_second=training.tokens / max(training.seconds + self.ahead, 1e-9),
             stopped=stopped,
+            diverged=state.diverged,
             measured_on=self._measured(scores),
         )
 
@@ -307,7 +309,8 @@ class Setting:
     def _scores(self, state: Progress, best: Tensor, budget: Budget, stopped: bool) -> dict[str, dict[str, float]]:
         """The best epoch's scores, and those of every further split, which is read here for the first time.
 
-        A run that was stopped leaves the others unread: who pressed Ctrl-C does not wait for a test.
+        A run that was stopped leaves the others unread: who pressed Ctrl-C does not wait for a test. So does one that
+        diverged.
         """
         scores: dict[str, dict[str, float]] = {}
         if state.best_epoch:
@@ -315,7 +318,7 @@ class Setting:
             for split in ("train", "validation"):
                 if set(epoch[split]) - {"loss"}:
                     scores[split] = {name: value for name, value in epoch[split].items() if name != "loss"}
-        if stopped:
+        if stopped or state.diverged:
             return scores
         values = self.rows.tensors(best[None])
         for split, examples in self.data.splits.items():
