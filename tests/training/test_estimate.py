@@ -64,6 +64,12 @@ def test_every_kind_of_task_has_one(backbone: bitfit.Backbone, kind: str) -> Non
     assert found.to_json()["total"] == found.total
 
 
+def test_what_the_values_take_does_not_grow_with_the_tokens() -> None:
+    backbone = tiny_backbone("bert", vocab_size=20_000)  # more in the weights than in a pass
+    full, gated = (estimate(backbone, tiny_data(), method, [TrainConfig()]) for method in ("full", "diff-pruning"))
+    assert gated.scoring_pass - full.scoring_pass < gated.rows
+
+
 @pytest.mark.parametrize("method", ["diff-pruning", "random-uniform", "lora", "houlsby"])
 def test_every_family_of_methods_has_one(backbone: bitfit.Backbone, method: str) -> None:
     found = estimate(backbone, tiny_data(), method, [TrainConfig()])

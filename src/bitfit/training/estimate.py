@@ -77,12 +77,12 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     at_boundary = setting.set_boundary(settled[0], lambda _: None)
     budget = pass_tokens(setting.model)
     tokens = _largest_pass(data.splits["train"], together, budget)
-    kept, largest, sampled = _one_pass(setting, data.splits["train"])
+    fixed, kept, largest, sampled = _one_pass(setting, data.splits["train"])
     return Estimate(
         loaded=_resident(setting.model.device),
         rows=ROW_COPIES * 4 * setting.rows.size * len(together),
-        training_pass=(kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
-        scoring_pass=WITHOUT_GRADIENT * largest * budget // sampled,
+        training_pass=fixed + (kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
+        scoring_pass=fixed + WITHOUT_GRADIENT * largest * budget // sampled,
         tokens_a_pass=tokens,
         kept=sum(needed(data, setting.model).values()) if at_boundary else 0,
         available=_available(setting.model.device),
@@ -124,8 +124,9 @@ def _cut_epoch(config: TrainConfig, examples: int) -> list[NDArray[np.int64]]:
     return [shuffled[i : i + config.batch_size] for i in range(0, examples, config.batch_size)]
 
 
-def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int]:
-    """A pass over the longest examples: bytes kept for the way back, bytes of the largest of them, tokens."""
+def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int, int]:
+    """A pass over the longest examples: bytes that the values take however many tokens there are, bytes kept for the
+    way back, bytes of the largest of them, tokens."""
     longest = np.argsort(train.lengths, kind="stable")[::-1]
     which = longest[: max(1, int(np.searchsorted(np.cumsum(train.lengths[longest]), SAMPLE_TOKENS)))]
     theta = setting.rows.starting_row({})[None].requires_grad_()
@@ -144,11 +145,18 @@ def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int]:
     setting.model.train()
     kind = setting.data.task.kind
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        answers = setting.model.answers(batch, setting.rows.tensors(theta))
+        values = setting.rows.tensors(theta)
+    for value in values.values():
+        note(value)
+    fixed = sum(held.values())
+    still |= held.keys()
+    held.clear()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        answers = setting.model.answers(batch, values)
         loss = losses(kind, answers, labels_of(train, which, kind == "tags", device), batch.layout)
     del loss
     wide = _widest(setting) * batch.layout.starts[-1]
-    return sum(held.values()), max([wide, *held.values()]), int(batch.layout.starts[-1])
+    return fixed, sum(held.values()), max([wide, *held.values()]), int(batch.layout.starts[-1])
 
 
 def _widest(setting: Setting) -> int:

@@ -112,7 +112,9 @@ def _correlation(name: str) -> Callable[[Labels, Labels], float]:
 
         if len(gold) < 2 or np.ptp(gold) == 0 or np.ptp(found) == 0:
             return 0.0
-        return float(getattr(stats, name)(gold, found).statistic)
+        with warnings.catch_warnings():  # scipy warns of values that lie very near to each other
+            warnings.simplefilter("ignore")
+            return float(getattr(stats, name)(gold, found).statistic)
 
     return correlation
 
