@@ -131,8 +131,9 @@ class Training:
             found = step.read()
             self.seconds += time.perf_counter() - start
             for row, before, loss in zip(step.rows, step.steps, found, strict=True):
-                self.progress[row].loss_sum += loss
-                if not math.isfinite(loss):
+                if math.isfinite(loss):
+                    self.progress[row].loss_sum += loss
+                else:
                     self._diverge(row, _diverged_in_training(self.progress[row], before, loss))
             finite = [loss for loss in found if math.isfinite(loss)]
             self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
