@@ -145,6 +145,15 @@ def test_damaged_weights_are_refused(folder: Path) -> None:
         bitfit.load(str(folder))
 
 
+def test_too_little_memory_is_not_taken_for_a_bad_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+
+    monkeypatch.setattr(loading, "_weights", full)
+    with pytest.raises(BackboneError, match=r"not enough memory to load the model .* End other programs"):
+        bitfit.load(str(folder))
+
+
 def test_code_that_a_model_brings_along_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"}})

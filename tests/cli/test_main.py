@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bitfit.cli import main
+
 PROGRAM = [sys.executable, "-m", "bitfit"]
 
 
@@ -46,3 +48,14 @@ def test_a_table_is_not_folded_where_no_terminal_is(terms: list[str]) -> None:
     found = subprocess.run(terms, capture_output=True, text=True, check=True)
     name = "bert.encoder.layer.0.attention.output.LayerNorm.bias"
     assert any(line.split()[:2] == [name, "b_LN1"] for line in found.stdout.splitlines())
+
+
+def test_where_memory_runs_out_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(main.command, "main", full)
+    assert main.run(["terms"]) == 6
+    assert "Memory ran out: no more could be had. End other programs" in capsys.readouterr().err

@@ -9,11 +9,12 @@ import pytest
 
 import bitfit
 from bitfit import TrainConfig
+from bitfit.backbone.memory import ran_out
 from bitfit.backbone.packed import RowModel
 from bitfit.errors import TrainingError
 from bitfit.training import outputs
 from bitfit.training.evaluate import evaluation
-from bitfit.training.memory import Budget, ran_out
+from bitfit.training.memory import Budget
 from bitfit.training.predict import Predictor
 from tests.models import tiny_backbone
 from tests.training.test_prefix import Noted
@@ -136,7 +137,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
 def test_what_torch_raises_is_known() -> None:
     script = (
         "import resource, torch\n"
-        "from bitfit.training.memory import ran_out\n"
+        "from bitfit.backbone.memory import ran_out\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
         "try:\n    torch.zeros(1 << 40)\nexcept BaseException as error:\n    assert ran_out(error), error\n"
         "else:\n    raise SystemExit('torch took a terabyte')\n"

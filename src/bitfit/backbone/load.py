@@ -24,6 +24,7 @@ from transformers import (
 
 from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
 from bitfit.backbone.heads import Head
+from bitfit.backbone.memory import ran_out
 from bitfit.backbone.task_model import build_task_model, is_image_model, seeded
 from bitfit.errors import BackboneError, MissingExtraError, RequestError
 from bitfit.hub import hub_answers
@@ -197,6 +198,11 @@ def _attempt(name: str, action: Callable[[], T]) -> T:
         if "connect" in str(error):
             raise BackboneError(_offline(name)) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if ran_out(error):
+            raise BackboneError(
+                f"There is not enough memory to load the model '{name}' ({reason}). End other programs, or take a "
+                "smaller model."
+            ) from error
         raise BackboneError(
             f"The model '{name}' cannot be read: {reason} Expected a config.json of a known architecture, "
             f"weights that fit it and a tokenizer. The embedded model is --model {EMBEDDED}."

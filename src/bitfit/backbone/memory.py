@@ -1,8 +1,8 @@
-"""Keeps freed memory inside the process, so that a training step does not ask the system for it again.
+"""Keeps freed memory inside the process, and tells a lack of memory from other errors; knows nothing of tensors.
 
 Each step frees and takes the same large blocks. The C library's allocator gives large blocks back at once and then
 pays for every page anew: gelu, additions and products of a step ran 2 to 15 times slower for it. Only glibc has
-this switch; elsewhere nothing is done. Knows nothing of tensors.
+this switch; elsewhere nothing is done.
 """
 
 import ctypes
@@ -16,6 +16,8 @@ from bitfit.backbone.device import CPU
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # numbers of glibc's malloc.h
 TOP_PAD = 64 << 20  # bytes taken at once when the heap grows
 NEVER = 2**31 - 1
+# The last is what oneDNN says: that it makes nothing of sizes which it took before has no other cause.
+WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "could not create a primitive")
 
 
 @cache
@@ -29,3 +31,10 @@ def keep_freed_memory(device: torch.device = CPU) -> bool:
     libc = ctypes.CDLL(None)
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, TOP_PAD))
     return all(libc.mallopt(name, value) == 1 for name, value in settings)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Does this error say that memory could not be had? torch's allocator for the CPU has no type of its own."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)

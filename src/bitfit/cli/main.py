@@ -13,7 +13,7 @@ import click
 
 from bitfit import __version__
 from bitfit.cli.output import Unread
-from bitfit.errors import BitfitError, RequestError, nearest
+from bitfit.errors import BitfitError, RequestError, TrainingError, nearest
 
 # Command -> (the module whose attribute `command` it is, its line in the help).
 COMMANDS = {
@@ -31,6 +31,8 @@ COMMANDS = {
 
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
 UNREAD = 141  # what shells report for a reader that went away: 128 + SIGPIPE
+
+MORE_ROOM = "End other programs, or take less: a lower --max-length, fewer rows, a smaller model."
 
 EXIT_CODES = """\b
 Exit codes:
@@ -99,6 +101,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", INTERRUPTED)
     except Unread:
         return UNREAD
+    except MemoryError as error:  # where nothing smaller could be tried
+        return _complain(
+            f"Memory ran out: {str(error) or 'no more could be had'}. {MORE_ROOM}", TrainingError.exit_code
+        )
     return code if isinstance(code, int) else 0
 
 

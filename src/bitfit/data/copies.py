@@ -99,6 +99,8 @@ def read_parquet(path: Path) -> pa.Table:
     """One parquet file; anything else under that name is refused."""
     try:
         return pq.ParquetFile(path).read()
+    except MemoryError:  # Arrow's own is one of its exceptions too, and says nothing of the file
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
 

@@ -3,20 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
+from bitfit.backbone.memory import ran_out
 from bitfit.errors import TrainingError
 
 T = TypeVar("T")
-# The last is what oneDNN says: that it makes nothing of sizes which it took before has no other cause.
-WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "could not create a primitive")
-
-
-def ran_out(error: BaseException) -> bool:
-    """Does this error say that memory could not be had? torch's allocator for the CPU has no type of its own."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
 
 
 class Budget:
