@@ -4,12 +4,15 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write the parts end to end: anybody sees the old file or the new one, also after a crash or on a full disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = part_beside(path)
     try:
         with temporary.open("xb") as file:
             file.writelines(parts)
@@ -19,6 +22,16 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def part_beside(path: Path) -> Path:
+    """A name that nobody else uses, for what is to become `path`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def raw(array: "NDArray[Any]") -> memoryview:
+    """An array's bytes; they must lie end to end, and are not copied."""
+    return array.reshape(-1).view("u1").data
 
 
 def clear_parts(folder: Path) -> None:

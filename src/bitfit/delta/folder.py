@@ -1,12 +1,12 @@
 """A folder written whole or not at all, where none was; knows nothing of what goes in."""
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bitfit.errors import DeltaError
+from bitfit.files import part_beside
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A folder to write to; it becomes `target` when the block ends well, and is gone when it does not."""
     if target.exists():
         raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = part_beside(target)
     try:
         temporary.mkdir()
         yield temporary

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfit.errors import RequestError, TrainingError
-from bitfit.files import clear_parts, held, write_whole
+from bitfit.files import clear_parts, held, raw, write_whole
 
 FORMAT = 2  # raise when a state changes its meaning: older checkpoints are then refused
 KEPT = 2
@@ -218,13 +218,13 @@ def parts(about: Mapping[str, Any], state: State) -> Iterator[bytes | memoryview
         place += array.nbytes
     check = _table_sum(header)
     for array in arrays.values():
-        check = zlib.crc32(_bytes(array), check)
+        check = zlib.crc32(raw(array), check)
     sums = {DOCUMENT_SUM: _word(zlib.crc32(document.encode())), TENSORS_SUM: _word(check)}
     header["__metadata__"] = {DOCUMENT: document, **sums}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
-    yield from (_bytes(array) for array in arrays.values())
+    yield from (raw(array) for array in arrays.values())
 
 
 def read(path: Path) -> tuple[dict[str, Any], State]:
@@ -266,10 +266,6 @@ def _table_sum(header: Mapping[str, Any]) -> int:
 
 def _word(check: int) -> str:
     return f"{check:08x}"
-
-
-def _bytes(array: NDArray[Any]) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
 
 
 def _locked(folder: Path) -> IO[bytes]:

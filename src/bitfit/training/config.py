@@ -38,28 +38,20 @@ class TrainConfig:
         wrong = [
             f"{name} must be {rule}, found {getattr(self, name)!r}"
             for name, rule, right in (
-                ("learning_rate", "above 0 and below 10", rate is None or self._above_0("learning_rate", 10)),
-                ("batch_size", whole, self._whole("batch_size", 1)),
-                ("epochs", whole, self._whole("epochs", 1)),
-                ("seed", "a whole number from 0 up to 2^63 - 1", self._whole("seed", 0)),
+                ("learning_rate", "above 0 and below 10", rate is None or _above_0(rate, 10)),
+                ("batch_size", whole, _whole(self.batch_size, 1)),
+                ("epochs", whole, _whole(self.epochs, 1)),
+                ("seed", "a whole number from 0 up to 2^63 - 1", _whole(self.seed, 0)),
                 ("schedule", "'linear' or 'constant'", self.schedule in ("linear", "constant")),
-                ("warmup", "from 0 up to, not including, 1", self.warmup == 0 or self._above_0("warmup", 1)),
-                ("clip", free, self.clip == 0 or self._above_0("clip")),
-                ("weight_decay", free, self.weight_decay == 0 or self._above_0("weight_decay")),
-                ("patience", whole, self.patience is None or self._whole("patience", 1)),
+                ("warmup", "from 0 up to, not including, 1", self.warmup == 0 or _above_0(self.warmup, 1)),
+                ("clip", free, self.clip == 0 or _above_0(self.clip)),
+                ("weight_decay", free, self.weight_decay == 0 or _above_0(self.weight_decay)),
+                ("patience", whole, self.patience is None or _whole(self.patience, 1)),
             )
             if not right
         ]
         if wrong:
             raise RequestError("; ".join(wrong) + ".")
-
-    def _above_0(self, name: str, below: float = math.inf) -> bool:
-        value = getattr(self, name)
-        return isinstance(value, float | int) and 0 < value < below
-
-    def _whole(self, name: str, least: int) -> bool:
-        value = getattr(self, name)
-        return isinstance(value, int) and least <= value < 2**63
 
     def settled(self, method: str) -> "TrainConfig":
         """The same with a learning rate: the one given, or the method's own."""
@@ -73,3 +65,11 @@ class TrainConfig:
         out, as in older files."""
         left_out = {"device"} if self.prefix_cache is not None else {"device", "prefix_cache"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+
+def _above_0(value: Any, below: float = math.inf) -> bool:
+    return isinstance(value, float | int) and 0 < value < below
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and least <= value < 2**63

@@ -120,11 +120,10 @@ class Training:
             state.step += 1
         self.seconds += time.perf_counter() - start
         self.read_losses(self.behind)
-        self._leave(self._diverged())
 
     def read_losses(self, behind: int = 0) -> None:
-        """Those of all steps but the last `behind`: added up and told to the watcher. A row's first that is not finite
-        ends the row."""
+        """Those of all steps but the last `behind`: added up and told to the watcher. A row with one that is not finite
+        leaves the batch."""
         while len(self.unread) > behind:
             start = time.perf_counter()
             step = self.unread.pop(0)
@@ -137,6 +136,7 @@ class Training:
                     self._diverge(row, _diverged_in_training(self.progress[row], before, loss))
             finite = [loss for loss in found if math.isfinite(loss)]
             self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
+        self._leave()
 
     def finish_epochs(self) -> None:
         """Score the rows that have just seen all their data; rows at their end leave the batch."""
@@ -145,11 +145,10 @@ class Training:
         if not done:
             return
         self.read_losses()
-        self._leave(self._diverged())
         done = [row for row in done if row in self.active]
         for row, scores in zip(done, self._validate(done), strict=True):
             self._record(row, scores)
-        self._leave([row for row in done if self.progress[row].ended])
+        self._leave()
 
     def _diverge(self, row: int, why: str) -> None:
         """This row has no use for further steps; the others go on."""
@@ -158,10 +157,6 @@ class Training:
             state.diverged, state.ended = why, True
             if len(self.progress) > 1:
                 self.watcher.said(f"row {row + 1} leaves the grid: {why}")
-
-    def _diverged(self) -> list[int]:
-        """Active rows that are to leave."""
-        return [row for row in self.active if self.progress[row].diverged]
 
     def _gradients(self) -> Shares:
         """Fill theta's gradient; returns what each row lost. Where memory runs out, smaller passes do it."""
@@ -253,11 +248,11 @@ class Training:
         state.ended = state.step >= state.steps or (patience is not None and waited >= patience)
         self.watcher.evaluated(row, state.epoch, scores)
 
-    def _leave(self, ended: list[int]) -> None:
-        """Take rows out of the matrix."""
-        if not ended:
+    def _leave(self) -> None:
+        """Take the rows that have ended out of the matrix."""
+        stay = [i for i, row in enumerate(self.active) if not self.progress[row].ended]
+        if len(stay) == len(self.active):
             return
-        stay = [i for i, row in enumerate(self.active) if row not in ended]
         self.active = [self.active[i] for i in stay]
         self.draws.select(stay)
         if stay:

@@ -23,7 +23,7 @@ from torch import Tensor
 from bitfit.backbone.packed import RowModel
 from bitfit.data.cache import user_cache
 from bitfit.data.examples import Examples, TaskData
-from bitfit.files import held, write_whole
+from bitfit.files import held, raw, write_whole
 from bitfit.training.memory import Budget
 from bitfit.training.outputs import batch_of, by_length, pass_tokens
 from bitfit.training.request import digest
@@ -154,7 +154,7 @@ class Room:
             return
         if isinstance(self.values, np.memmap):
             self.values.flush()
-        found = {"done": done} | ({"crc32": self._sum(self.values)} if now else {})
+        found = {"done": done} | ({"crc32": zlib.crc32(raw(self.values))} if now else {})
         write_whole(self.entry / DONE, [json.dumps(found).encode()])
         self.noted = time.monotonic()
 
@@ -178,16 +178,13 @@ class Room:
         try:
             found = json.loads((self.entry / DONE).read_text())
             self.done = int(found["done"])
-            if "crc32" in found and found["crc32"] != self._sum(values):
+            if "crc32" in found and found["crc32"] != zlib.crc32(raw(values)):
                 self.say(f"{self.entry} is damaged: all of it is computed anew")
                 self.done = 0
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self.done = 0
         os.utime(self.entry)  # used just now
         return values
-
-    def _sum(self, values: NDArray[Any]) -> int:
-        return zlib.crc32(values.reshape(-1).view(np.uint8).data)
 
 
 def _filled(room: Room, model: RowModel, examples: Examples, name: str, say: Callable[[str], None]) -> NDArray[Any]:

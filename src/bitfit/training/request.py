@@ -15,6 +15,7 @@ import torch
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.precision import FORMATS
 from bitfit.data.examples import Examples, TaskData
+from bitfit.files import raw
 from bitfit.training.config import TrainConfig
 from bitfit.training.run import versions
 
@@ -50,7 +51,7 @@ def digest(examples: Examples) -> str:
         *([] if pixels is None else [pixels]),
     ):
         total.update(f"{array.dtype}{array.shape}".encode())
-        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        total.update(raw(np.ascontiguousarray(array)))
     return total.hexdigest()
 
 

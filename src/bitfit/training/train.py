@@ -282,11 +282,12 @@ class Setting:
         """What became of one row."""
         state, best = training.progress[row], training.best[row]
         stopped = training.stopped and not state.ended
-        try:
-            scores = self._scores(state, best, training.budget, stopped)
-        except KeyboardInterrupt:  # while a test was read
-            stopped = True
-            scores = self._scores(state, best, training.budget, stopped)
+        scores = _chosen_scores(state)
+        if not stopped and not state.diverged:
+            try:
+                scores |= self._further_scores(best, training.budget)
+            except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
+                stopped = True
         return Run(
             delta=self._delta(state.config, best, scores, stopped),
             config=state.config,
@@ -306,20 +307,9 @@ class Setting:
         """On how many rows each split was scored, as the data says it."""
         return {split: self.data.measured_on[split] for split in scores if split in self.data.measured_on}
 
-    def _scores(self, state: Progress, best: Tensor, budget: Budget, stopped: bool) -> dict[str, dict[str, float]]:
-        """The best epoch's scores, and those of every further split, which is read here for the first time.
-
-        A run that was stopped leaves the others unread: who pressed Ctrl-C does not wait for a test. So does one that
-        diverged.
-        """
+    def _further_scores(self, best: Tensor, budget: Budget) -> dict[str, dict[str, float]]:
+        """Those of every further split, which is read here for the first time."""
         scores: dict[str, dict[str, float]] = {}
-        if state.best_epoch:
-            epoch = state.history[state.best_epoch - 1]
-            for split in ("train", "validation"):
-                if set(epoch[split]) - {"loss"}:
-                    scores[split] = {name: value for name, value in epoch[split].items() if name != "loss"}
-        if stopped or state.diverged:
-            return scores
         values = self.rows.tensors(best[None])
         for split, examples in self.data.splits.items():
             if split not in ("train", "validation"):
@@ -350,6 +340,18 @@ class Setting:
             settings={**config.to_json(), **asked},
             versions=versions(),
         )
+
+
+def _chosen_scores(state: Progress) -> dict[str, dict[str, float]]:
+    """The best epoch's scores, without the losses."""
+    if not state.best_epoch:
+        return {}
+    epoch = state.history[state.best_epoch - 1]
+    found = {
+        split: {name: value for name, value in epoch[split].items() if name != "loss"}
+        for split in ("train", "validation")
+    }
+    return {split: scores for split, scores in found.items() if scores}
 
 
 def slot_values(rows: RowMap, row: Tensor) -> dict[str, NDArray[np.float32]]:
