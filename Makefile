@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check bench install format clean
+.PHONY: demo test check bench install format tree clean
 
 demo: $(READY)  ## train, score and use one small model, in under five minutes
 	$(BIN)/bitfit demo
@@ -28,6 +28,9 @@ install: $(READY)  ## only what the others need
 format: $(READY)  ## write the style that check asks for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tree: $(READY)  ## write CONTRIBUTING's tree from the files' first lines
+	$(BIN)/python -m tests.tree
 
 clean:  ## forget the environment
 	rm -rf $(VENV)

@@ -11,10 +11,10 @@ from transformers import BertConfig, BertModel
 from benchmarks.plan import Request
 from bitfit.backbone.load import Backbone, load
 from bitfit.backbone.task_model import seeded
-from bitfit.data.batch import tokenize
+from bitfit.data.encode.encoder import tokenize
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.options import DataOptions
-from bitfit.data.source import load_task
+from bitfit.data.read.source import load_task
 
 DRAW = 20_220_501  # seed of the draw of examples: the same for every system and round
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bitfit.backbone.memory import keep_freed_memory
-from bitfit.backbone.precision import product_rate
+from bitfit.runtime.precision import product_rate
 
 LAYER = ((4, 384, 384), (1, 384, 1536), (1, 1536, 384))  # the embedded model's: how many, inner, columns
 ROWS = (1024, 8192)  # tokens of a batch: Rotten Tomatoes, IMDB

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.tree import FLOORS, tree, written
+
 ROOT = Path(__file__).parents[1] / "src" / "bitfit"
 # A room imports itself and the rooms before it.
-ROOMS = ["errors", "files", "hub", "backbone", "methods", "data", "delta", "training", "experiment", "serve", "cli"]
-ROOMS += ["__main__"]  # the door
+ROOMS = ["errors", "files", "hub", "watcher", *FLOORS, "__main__"]  # the last is the door
 # Bare `import bitfit` may load nothing but the standard library.
 HEAVY = ["torch", "transformers", "numpy", "pyarrow", "sklearn", "rich", "safetensors"]
 FILES = sorted(ROOT.rglob("*.py"))
@@ -154,3 +155,7 @@ def test_every_command_has_its_module() -> None:
     for module, help_line in COMMANDS.values():
         assert (ROOT / Path(*module.split(".")[1:])).with_suffix(".py").exists(), module
         assert help_line.endswith(".")
+
+
+def test_the_tree_in_the_guide_is_the_tree() -> None:
+    assert written() == tree(), "run: make tree"

@@ -105,13 +105,3 @@ def test_the_two_commands_of_the_first_screen_are_make_targets() -> None:
     assert targets == ["demo", "test"]
     for target in [*targets, "check", "install"]:
         assert re.search(rf"^{target}: ", makefile, re.MULTILINE)
-
-
-def test_the_tree_is_the_tree() -> None:
-    listed = [line.split()[0] for line in block("The house") if not line.split()[0].endswith("/")]
-    package = ROOT / "src" / "bitfit"
-    files = [path for path in package.rglob("*.*") if path.is_file() and "__pycache__" not in path.parts]
-    inner = {"__init__.py"}  # a folder's own line says what it is
-    there = [path.name for path in files if path.name not in inner and path.suffix in {".py", ".toml"}]
-    assert sorted(set(listed) - inner) == sorted(set(there))
-    assert len(listed) - 1 == len(there)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from benchmarks.meter import Meter
 from benchmarks.plan import GRID_RATES, GRID_SEEDS, Request
 from bitfit.backbone.load import Backbone
-from bitfit.backbone.precision import compute_format
 from bitfit.data.examples import TaskData
+from bitfit.runtime.precision import compute_format
 from bitfit.training.config import TrainConfig
-from bitfit.training.train import train_rows
-from bitfit.training.watch import Watcher
+from bitfit.training.recipe import train_rows
+from bitfit.watcher import Watcher
 
 
 class Timed(Watcher):

@@ -24,8 +24,8 @@ from benchmarks.systems.engine import configs
 from bitfit.backbone.heads import head_names
 from bitfit.backbone.load import Backbone
 from bitfit.data.examples import Examples, TaskData
+from bitfit.inference.metrics import score
 from bitfit.training.config import TrainConfig
-from bitfit.training.metrics import score
 
 LORA_RANK = 8
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from bitfit.backbone.load import load as load
     from bitfit.data.task import Task as Task
     from bitfit.delta.delta import Delta as Delta
+    from bitfit.inference.evaluate import evaluate as evaluate
+    from bitfit.inference.predict_file import predict_file as predict_file
+    from bitfit.inference.predictor import predict as predict
     from bitfit.methods.selection import Selection as Selection
     from bitfit.methods.selection import select as select
     from bitfit.training.config import TrainConfig as TrainConfig
-    from bitfit.training.evaluate import evaluate as evaluate
-    from bitfit.training.predict import predict as predict
-    from bitfit.training.predict_file import predict_file as predict_file
     from bitfit.training.rank import rank as rank
+    from bitfit.training.recipe import train as train
+    from bitfit.training.recipe import train_rows as train_rows
     from bitfit.training.run import Run as Run
-    from bitfit.training.train import train as train
-    from bitfit.training.train import train_rows as train_rows
 
 __version__ = "0.1.0"
 
@@ -36,15 +36,15 @@ _HOMES = {
     "Task": "bitfit.data.task",
     "Term": "bitfit.backbone.anatomy",
     "TrainConfig": "bitfit.training.config",
-    "evaluate": "bitfit.training.evaluate",
+    "evaluate": "bitfit.inference.evaluate",
     "load": "bitfit.backbone.load",
-    "predict": "bitfit.training.predict",
-    "predict_file": "bitfit.training.predict_file",
+    "predict": "bitfit.inference.predictor",
+    "predict_file": "bitfit.inference.predict_file",
     "rank": "bitfit.training.rank",
     "select": "bitfit.methods.selection",
     "terms": "bitfit.backbone.anatomy",
-    "train": "bitfit.training.train",
-    "train_rows": "bitfit.training.train",
+    "train": "bitfit.training.recipe",
+    "train_rows": "bitfit.training.recipe",
 }
 
 __all__ = [

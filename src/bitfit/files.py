@@ -2,9 +2,13 @@
 
 import os
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from bitfit.errors import DeltaError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +26,22 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write to; it becomes `target` when the block ends well, and is gone when it does not."""
+    if target.exists():
+        raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
+    temporary = part_beside(target)
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(target)
+    except OSError as error:
+        raise DeltaError(f"'{target}' cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def part_beside(path: Path) -> Path:

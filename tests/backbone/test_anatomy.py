@@ -12,7 +12,7 @@ from transformers.models.bloom.modeling_bloom import BloomAttention
 from transformers.pytorch_utils import Conv1D
 
 import bitfit
-from bitfit.backbone.anatomy import SYMBOLS, Term, places
+from bitfit.backbone.anatomy import SYMBOLS, Term, sites
 from bitfit.backbone.architectures import listed
 from bitfit.backbone.heads import Head
 from tests.models import ARCHITECTURES, BIAS_FREE, INNER, LAYERS, WIDTH, inputs, tiny, tiny_backbone
@@ -79,7 +79,7 @@ def test_every_layer_has_its_terms(model_type: str) -> None:
 @every_architecture
 def test_layers_hold_a_query_a_key_and_a_value_even_without_biases(model_type: str) -> None:
     roles: dict[int, set[str]] = {}
-    for place in places(tiny(model_type)):
+    for place in sites(tiny(model_type)):
         if place.layer is not None:
             roles.setdefault(place.layer, set()).add(place.role)
     assert len(roles) == {"bart": 2 * LAYERS, "t5": 2 * LAYERS, "albert": 1}.get(model_type, LAYERS)

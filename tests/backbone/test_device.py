@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bitfit.backbone.device import CPU, chosen_device, placed
-from bitfit.backbone.precision import compute_format
 from bitfit.errors import RequestError
+from bitfit.runtime.precision import compute_format
 
 
 @pytest.fixture

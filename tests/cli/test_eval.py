@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitfit.cli.main import run
-from bitfit.data.batch import tokenize
+from bitfit.data.encode.encoder import tokenize
 from tests.training.trained import sentence
 
 Capsys = pytest.CaptureFixture[str]
@@ -76,7 +76,7 @@ def test_only_the_part_that_is_scored_is_cut_into_pieces(trained: Path, monkeypa
         seen.append(list(table.splits))
         return tokenize(table, *rest, **more)
 
-    monkeypatch.setattr("bitfit.training.train.tokenize", noting)
+    monkeypatch.setattr("bitfit.inference.task_data.tokenize", noting)
     own = ["eval", str(trained / "a.safetensors"), "--task", str(trained / "a.csv")]
     assert run([*own, "--split", "validation"]) == 0
     assert run(own) == 0

@@ -12,10 +12,10 @@ import torch
 
 import bitfit
 from bitfit.cli.main import run
-from bitfit.data.batch import tokenize
 from bitfit.data.catalog import KNOWN
-from bitfit.data.submission import BY_NAME
+from bitfit.data.encode.encoder import tokenize
 from bitfit.data.table import TaskTable
+from bitfit.data.write.glue_zip import BY_NAME
 from tests.training.trained import SETTINGS, sentence
 
 ROWS = BY_NAME["WNLI.tsv"].rows

@@ -13,7 +13,7 @@ import pytest
 import bitfit
 from bitfit.cli.main import run
 from bitfit.cli.progress import Shown
-from bitfit.training import checkpoint, estimate
+from bitfit.training import checkpoint, memory_estimate
 from bitfit.training.checkpoint import Checkpoints
 from tests.models import tiny_backbone
 
@@ -55,7 +55,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
 def test_too_little_memory_is_said_and_training_goes_on(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_available", lambda device: 10_000_000)
+    monkeypatch.setattr(memory_estimate, "_available", lambda device: 10_000_000)
     assert run(command) == 0
     document, said = told(capsys)
     assert Path(document["delta"]).exists()

@@ -14,7 +14,7 @@ from bitfit.errors import DataError, RequestError
 from bitfit.experiment import runner
 from bitfit.experiment.plan import Plan
 from bitfit.experiment.runner import run_plan
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 from tests.models import VOCABULARY, tiny_backbone
 
 
@@ -61,7 +61,7 @@ class Heard(Watcher):
         if self.interrupt:
             raise KeyboardInterrupt
 
-    def said(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.notes.append(text)
 
 

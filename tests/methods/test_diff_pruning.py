@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from bitfit.backbone.draws import Draws
 from bitfit.backbone.heads import Head
 from bitfit.backbone.task_model import head_start
-from bitfit.methods.diff_pruning import GATE_START, PENALTY, GatedRows, kept
-from bitfit.methods.row import carried
+from bitfit.methods.diff_pruning import GATE_START, PENALTY, GatedTheta, kept
 from bitfit.methods.selection import select
+from bitfit.methods.theta import with_whole_head
+from bitfit.runtime.dropout import Draws
 from tests.models import tiny_backbone
 
 
-def rows(structured: bool = False, model_type: str = "bert") -> tuple[GatedRows, torch.Tensor]:
+def rows(structured: bool = False, model_type: str = "bert") -> tuple[GatedTheta, torch.Tensor]:
     model = tiny_backbone(model_type).task_model(Head("class", 2))
     every = select(model, "full")
-    found = GatedRows(carried(every, model), model, structured, rate=1e-3)
+    found = GatedTheta(with_whole_head(every, model), model, structured, rate=1e-3)
     return found, found.starting_row(head_start(model, 0))[None]
 
 

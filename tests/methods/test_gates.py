@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bitfit.methods.gates import PIECE, fill_grads, fill_shares, let_through, slopes
+from bitfit.methods.gates import PIECE, fill_grads, fill_shares, gated_values, slopes
 
 SIZE = PIECE + 100  # more than one piece
 
@@ -47,7 +47,7 @@ def test_the_way_back_is_the_formulas_gradient(whole: float) -> None:
     start, difference, grad = torch.randn(3, SIZE, generator=generator).unbind()
     shares, value = torch.empty(SIZE), torch.empty(SIZE)
     fill_shares(odds, draws, shares)
-    let_through(start, difference, shares, whole, value)
+    gated_values(start, difference, shares, whole, value)
     to = torch.empty(SIZE), torch.empty(SIZE)
     to_whole = fill_grads(grad, difference, shares, whole, to)
     leaves = [x.double().requires_grad_() for x in (odds, difference, torch.tensor(whole))]

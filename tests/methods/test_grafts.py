@@ -12,8 +12,8 @@ import bitfit
 from bitfit.backbone.fingerprint import fingerprint
 from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
-from bitfit.delta.merge import merge
 from bitfit.errors import DeltaError, MissingExtraError, RequestError
+from bitfit.integrations.checkpoint import merge
 from bitfit.methods.prepare import graft_start, remove
 from tests.models import ARCHITECTURES, BIAS_FREE, inputs, tiny_backbone
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bitfit.backbone import draws, varlen
-from bitfit.training import reading
+from bitfit.runtime import dropout, varlen
+from bitfit.training import loss_queue
 
 GPU = torch.device("meta")
 aten = torch.ops.aten
@@ -66,8 +66,8 @@ class Watched(TorchDispatchMode):
 def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """The stand-in, with what a processor's torch has not: page-locked memory, generators, losses under way."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
-    monkeypatch.setattr(draws, "_generator", lambda seed, device: torch.Generator().manual_seed(0))
-    monkeypatch.setattr(reading, "to_host", lambda values: torch.zeros(values.shape))
+    monkeypatch.setattr(dropout, "_generator", lambda seed, device: torch.Generator().manual_seed(0))
+    monkeypatch.setattr(loss_queue, "to_host", lambda values: torch.zeros(values.shape))
     monkeypatch.setattr(varlen, "there", lambda device: True)
     return GPU
 

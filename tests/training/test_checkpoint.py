@@ -13,8 +13,8 @@ import bitfit
 from bitfit import TrainConfig, files
 from bitfit.errors import BitfitError, RequestError, TrainingError
 from bitfit.training import checkpoint
-from bitfit.training.checkpoint import Checkpoints, Keeper, State
-from bitfit.training.watch import Watcher
+from bitfit.training.checkpoint import Checkpoints, CheckpointWriter, State
+from bitfit.watcher import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
@@ -36,7 +36,7 @@ class Killer(Watcher):
     def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
         self._count()
 
-    def said(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.notes.append(text)
 
     def _count(self) -> None:
@@ -296,7 +296,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_training(backbone: bitfit.B
 
 
 def test_two_processes_do_not_train_the_same_run(backbone: bitfit.Backbone, tmp_path: Path) -> None:
-    keeper = Keeper(place(tmp_path), {}, {}, print)
+    keeper = CheckpointWriter(place(tmp_path), {}, {}, print)
     with pytest.raises(TrainingError, match="Another process"):
         bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))
     keeper.close()
@@ -310,7 +310,7 @@ def test_none_are_written_where_none_are_wanted(backbone: bitfit.Backbone, tmp_p
 def test_large_states_are_written_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    keeper = Keeper(Checkpoints(tmp_path / "c", 5.0), {}, {}, print)
+    keeper = CheckpointWriter(Checkpoints(tmp_path / "c", 5.0), {}, {}, print)
     state = State({}, {"theta": np.zeros(100, np.float32)})
     written = []
 

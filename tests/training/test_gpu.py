@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from bitfit import TrainConfig
-from bitfit.backbone.packed import RowModel
 from bitfit.data.examples import TaskData
 from bitfit.methods.prepare import graft, graft_start
-from bitfit.training.engine import Job, Training
+from bitfit.runtime.row_model import RowModel
+from bitfit.training.loop import Job, Training
+from bitfit.training.recipe import head_start
 from bitfit.training.resolve import resolve
-from bitfit.training.train import head_start
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 from tests.models import BIAS_FREE, tiny_backbone
 from tests.training.gpu import gpu, watched
-from tests.training.test_engine import data_of
+from tests.training.test_loop import data_of
 
 __all__ = ["gpu"]
 SETTINGS = TrainConfig(batch_size=6, epochs=3, learning_rate=1e-3, precision="fp32")

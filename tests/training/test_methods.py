@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import bitfit
-from bitfit.backbone import precision
 from bitfit.backbone.fingerprint import fingerprint
 from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
-from bitfit.backbone.packed import RowModel
 from bitfit.data.examples import TaskData
 from bitfit.errors import RequestError
-from bitfit.training.outputs import outputs
-from bitfit.training.predict import Predictor
+from bitfit.inference.outputs import outputs
+from bitfit.inference.predictor import Predictor
+from bitfit.runtime import precision
+from bitfit.runtime.row_model import RowModel
 from tests.models import ARCHITECTURES, BIAS_FREE, tiny_backbone
 from tests.training.tiny_task import tiny_data
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bitfit.training.config import TrainConfig
+from bitfit.training.config import TrainConfig, factor
 from bitfit.training.optimizer import RowAdamW
-from bitfit.training.schedule import factor
 
 RATES, CLIPS, DECAYS = (1e-2, 1e-3, 0.1), (1.0, 0.0, 0.1), (0.01, 0.5, 0.0)
 WIDTH = 10

@@ -25,7 +25,7 @@ def test_the_last_batch_may_be_smaller(examples: int, batch: int, steps: int) ->
 @given(sizes, st.integers(1, 100))
 def test_a_cut_keeps_the_order_and_the_budget(lengths: np.ndarray, budget: int) -> None:
     examples = np.arange(len(lengths))[::-1].copy()
-    chunks = order.cut(3, examples, lengths, budget)
+    chunks = order.micro_batches(3, examples, lengths, budget)
     assert np.array_equal(np.concatenate([chunk.examples for chunk in chunks]), examples)
     for chunk in chunks:
         assert chunk.row == 3
@@ -36,8 +36,8 @@ def test_a_cut_keeps_the_order_and_the_budget(lengths: np.ndarray, budget: int) 
 def test_rows_share_passes_and_each_keeps_its_own_cut(rows: list[np.ndarray], budget: int) -> None:
     lengths = np.concatenate(rows)
     starts = np.cumsum([0, *map(len, rows)])
-    own = [order.cut(i, np.arange(starts[i], starts[i + 1]), lengths, budget) for i in range(len(rows))]
-    passes = list(order.together(own, lengths, budget))
+    own = [order.micro_batches(i, np.arange(starts[i], starts[i + 1]), lengths, budget) for i in range(len(rows))]
+    passes = list(order.shared_passes(own, lengths, budget))
     for i, chunks in enumerate(own):
         mine = [chunk for shared in passes for chunk in shared if chunk.row == i]
         assert [id(chunk) for chunk in mine] == [id(chunk) for chunk in chunks]

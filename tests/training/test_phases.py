@@ -8,7 +8,7 @@ import pytest
 import bitfit
 from bitfit.training import checkpoint
 from bitfit.training.checkpoint import Checkpoints
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 

@@ -5,7 +5,7 @@ import torch
 
 import bitfit
 from bitfit.errors import RequestError
-from bitfit.methods.ranking import ranked, spend
+from bitfit.methods.budget import choose_terms, ranked
 from bitfit.training.rank import rank
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
@@ -51,7 +51,7 @@ def test_a_budget_takes_what_still_fits_in_order() -> None:
     ranking = rank(tiny_backbone("bert"), tiny_data(), CONFIG, short_run=False)
     sizes = [scored.term.size for scored in ranking.terms]
     budget = sizes[0] + sizes[1] + 1
-    chosen = spend(ranking.terms, budget)
+    chosen = choose_terms(ranking.terms, budget)
     assert chosen[:2] == [scored.term for scored in ranking.terms[:2]]
     assert sum(term.size for term in chosen) <= budget
 

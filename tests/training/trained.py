@@ -7,7 +7,7 @@ import pyarrow as pa
 import bitfit
 from bitfit import Delta, TrainConfig
 from bitfit.backbone.load import Backbone
-from bitfit.data.batch import tokenize
+from bitfit.data.encode.encoder import tokenize
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from tests.models import tiny_backbone

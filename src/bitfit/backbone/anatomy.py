@@ -53,7 +53,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """One module and what it is for: where methods that add parameters put them."""
 
     name: str  # the module's name in the model it was read from
@@ -64,7 +64,7 @@ class Place:
 
 def terms(model: nn.Module) -> tuple[Term, ...]:
     """Every bias of a base or a task model, in the order of its parameters; shared ones once."""
-    known = {place.name: place for place in places(model)}
+    known = {site.name: site for site in sites(model)}
     modules = dict(model.named_modules())
     config = _config(model)
     found: list[Term] = []
@@ -75,7 +75,7 @@ def terms(model: nn.Module) -> tuple[Term, ...]:
     return tuple(found)
 
 
-def places(model: nn.Module) -> tuple[Place, ...]:
+def sites(model: nn.Module) -> tuple[Site, ...]:
     """Every module that holds parameters of its own, with its role: `other` where nobody knows."""
     prefix, base = encoder_prefix(model), encoder_of(model)
     config = _config(model)
@@ -86,9 +86,9 @@ def places(model: nn.Module) -> tuple[Place, ...]:
         if not any(value is not None for value in module._parameters.values()):
             continue
         if name.startswith(prefix):
-            found.append(_place(name, name.removeprefix(prefix), module, layers, map_))
+            found.append(_site(name, name.removeprefix(prefix), module, layers, map_))
         else:
-            found.append(Place(name, "head", None))
+            found.append(Site(name, "head", None))
     return tuple(found)
 
 
@@ -172,16 +172,16 @@ def _matching(base: nn.Module, pattern: str) -> list[str]:
     return names
 
 
-def _place(full: str, name: str, module: nn.Module, layers: Mapping[str, _Layer], map_: Architecture | None) -> Place:
+def _site(full: str, name: str, module: nn.Module, layers: Mapping[str, _Layer], map_: Architecture | None) -> Site:
     layer = _layer_of(name, layers)
     if layer is None:
         outside = unlisted_outside() if map_ is None else map_.outside
-        return Place(full, outside.get(name, "other"), None)
+        return Site(full, outside.get(name, "other"), None)
     inside = name[len(layer.name) + 1 :]
     if map_ is not None and inside in map_.fused:
-        return Place(full, "query_key_value", layer.number, map_.fused[inside])
+        return Site(full, "query_key_value", layer.number, map_.fused[inside])
     role = _guess(inside, module) if layer.roles is None else layer.roles.get(inside, "other")
-    return Place(full, role, layer.number)
+    return Site(full, role, layer.number)
 
 
 def _layer_of(name: str, layers: Mapping[str, _Layer]) -> _Layer | None:
@@ -191,19 +191,19 @@ def _layer_of(name: str, layers: Mapping[str, _Layer]) -> _Layer | None:
 
 
 def _guess(inside: str, module: nn.Module) -> str:
-    """The role of the longest known end of a place, if the module is of a type that can have it."""
+    """The role of the longest known end of a site, if the module is of a type that can have it."""
     parts = inside.split(".")
     tails = (".".join(parts[start:]) for start in range(len(parts)))
     role = next((known for tail in tails if (known := ends().get(tail))), "other")
     return role if role.endswith("_norm") == is_norm(module) else "other"
 
 
-def _split(name: str, size: int, place: Place, config: PretrainedConfig | None) -> list[Term]:
+def _split(name: str, size: int, site: Site, config: PretrainedConfig | None) -> list[Term]:
     """The terms of one parameter: one, or those of a fused projection."""
-    if place.fused is None or config is None:
-        inert = place.role in _ALWAYS_INERT or (place.role == "key" and _key_is_inert(config))
-        return [Term(SYMBOLS.get(place.role), place.role, place.layer, name, size, None, inert)]
-    query, key, value = _thirds(size, place.fused, config.num_attention_heads)
+    if site.fused is None or config is None:
+        inert = site.role in _ALWAYS_INERT or (site.role == "key" and _key_is_inert(config))
+        return [Term(SYMBOLS.get(site.role), site.role, site.layer, name, size, None, inert)]
+    query, key, value = _thirds(size, site.fused, config.num_attention_heads)
     turned = 0 if _key_is_inert(config) else _turned(config, key.shape[1])
     parts = [
         ("query", query, False),
@@ -212,7 +212,7 @@ def _split(name: str, size: int, place: Place, config: PretrainedConfig | None) 
         ("value", value, False),
     ]
     return [
-        Term(SYMBOLS[role], role, place.layer, name, part.size, np.sort(part, axis=None), inert)
+        Term(SYMBOLS[role], role, site.layer, name, part.size, np.sort(part, axis=None), inert)
         for role, part, inert in parts
         if part.size
     ]

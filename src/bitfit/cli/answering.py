@@ -7,7 +7,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bitfit.cli.output import log
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 
 LINE_EVERY_S = 15.0  # between plain lines
 
@@ -49,5 +49,5 @@ class Answering(Watcher):
             left = (rows - done) / max(rate, 1e-9)
             self.console.print(f"{done:,} of {rows:,} rows  {rate:,.0f} rows/s  {left:,.0f} s left")
 
-    def said(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.console.print(text)

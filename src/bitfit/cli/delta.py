@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bitfit.backbone.load import Backbone
-    from bitfit.delta.arithmetic import Comparison
     from bitfit.delta.changes import Change
+    from bitfit.delta.combine import Comparison
     from bitfit.delta.delta import Delta
 
 MOST_SHOWN = 20  # lines of a list on a terminal; --json has them all
@@ -64,7 +64,7 @@ def verify(file: Path, model_name: str, as_json: bool) -> None:
 @json_option
 def diff(first: Path, second: Path, as_json: bool) -> None:
     """What differs between two files, and how far their values are apart."""
-    from bitfit.delta.arithmetic import compare
+    from bitfit.delta.combine import compare
 
     comparison = compare(_load(first), _load(second))
     result(as_json, comparison.to_json(), lambda console: _draw_comparison(console, comparison))
@@ -98,7 +98,7 @@ def changes(file: Path, model_name: str | None, plot: Path | None, as_json: bool
 @json_option
 def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """The mean of several deltas of one kind of task, as a new file."""
-    from bitfit.delta.arithmetic import average as average_of
+    from bitfit.delta.combine import average as average_of
 
     _save(average_of([_load(file) for file in files]), out, as_json)
 
@@ -110,7 +110,7 @@ def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
 @json_option
 def add(files: tuple[Path, ...], model_name: str | None, out: Path, as_json: bool) -> None:
     """The backbone plus every delta's change of it, as a new file; heads are averaged."""
-    from bitfit.delta.arithmetic import add as add_up
+    from bitfit.delta.combine import add as add_up
 
     deltas = [_load(file) for file in files]
     _save(add_up(deltas, _backbone(model_name or deltas[0].backbone)), out, as_json)
@@ -123,7 +123,7 @@ def add(files: tuple[Path, ...], model_name: str | None, out: Path, as_json: boo
 @json_option
 def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
     """An ordinary transformers checkpoint that loads without bitfit and predicts the same."""
-    from bitfit.delta.merge import merge as merge_into
+    from bitfit.integrations.checkpoint import merge as merge_into
 
     delta = _load(file)
     folder = merge_into(delta, _backbone(model_name or delta.backbone), out)
@@ -142,7 +142,7 @@ def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
 @json_option
 def to_adapter(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
     """A delta of the method lora as a folder that PEFT reads."""
-    from bitfit.delta.adapter import write_adapter
+    from bitfit.integrations.peft import write_adapter
 
     delta = _load(file)
     folder = write_adapter(delta, _backbone(model_name or delta.backbone), out)
@@ -158,7 +158,7 @@ def to_adapter(file: Path, model_name: str | None, out: Path, as_json: bool) -> 
 @json_option
 def from_adapter(folder: Path, like: Path, model_name: str | None, out: Path, as_json: bool) -> None:
     """A PEFT LoRA adapter as a delta file; what its task is, another delta says."""
-    from bitfit.delta.adapter import read_adapter
+    from bitfit.integrations.peft import read_adapter
 
     known = _load(like)
     _save(read_adapter(folder, _backbone(model_name or known.backbone), known.task), out, as_json)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.claim import check_writable, ended_by_sigterm
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.output import json_option, log, result, table
+from bitfit.cli.output_file import check_writable, ended_by_sigterm
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.training.predict import Answer
+    from bitfit.inference.predictor import Answer
     from bitfit.training.run import Run
 
 TASK = "rotten-tomatoes"
@@ -45,7 +45,7 @@ def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> i
     """Train 0.1 % of a model on film reviews, beside the same model with nothing but its head trained."""
     check_writable(path)
     from bitfit.backbone.load import load
-    from bitfit.training.predict import predict
+    from bitfit.inference.predictor import predict
 
     backbone = load()
     runs: list[Run] = []
@@ -71,8 +71,9 @@ def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> i
 def _trained(backbone: Any, method: str, epochs: int, train_size: int | None) -> "Run":
     from bitfit.cli.progress import Shown
     from bitfit.data.options import DataOptions
+    from bitfit.inference.task_data import task_data
     from bitfit.training.config import TrainConfig
-    from bitfit.training.train import task_data, train
+    from bitfit.training.recipe import train
 
     log().print(f"\n{method} on {TASK}")
     data = task_data(backbone, TASK, DataOptions(train_size=train_size))

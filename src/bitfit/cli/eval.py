@@ -39,7 +39,7 @@ def command(
     """
     from bitfit.backbone.load import load
     from bitfit.delta.delta import Delta
-    from bitfit.training.evaluate import evaluation
+    from bitfit.inference.evaluate import evaluation
 
     delta = Delta.load(file)
     backbone = load(model or delta.backbone)

@@ -10,7 +10,9 @@ from bitfit.cli.machine import device_option
 from bitfit.cli.output import json_option, log, result, write_json
 
 if TYPE_CHECKING:
-    from bitfit.experiment.runner import Tally
+    from pathlib import Path
+
+    from bitfit.experiment.runner import PlanOutcome
 
 
 @click.group()
@@ -72,14 +74,14 @@ def _watcher() -> Any:
     return Lines()
 
 
-def _told(tally: "Tally", folder: Path) -> str:
+def _told(tally: "PlanOutcome", folder: Path) -> str:
     return (
         f"Of {tally.planned} planned runs {tally.before} were there, {tally.done} are new, {len(tally.failed)} failed. "
         f"Next: bitfit experiment report {folder}"
     )
 
 
-def _exit_code(tally: "Tally") -> int:
+def _exit_code(tally: "PlanOutcome") -> int:
     """A plan with failed runs is not done, whatever else it brought."""
     from bitfit.errors import TrainingError
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bitfit.backbone.load import Backbone
     from bitfit.data.task import Task
     from bitfit.delta.delta import Delta
-    from bitfit.training.predict import Answer
-    from bitfit.training.predict_file import Reading, Written
+    from bitfit.inference.predict_file import InputFile, Written
+    from bitfit.inference.predictor import Answer
 
 SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has them all
 
@@ -54,7 +54,7 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     if texts:
         rows, answers = _texts(backbone, delta, texts, given)
     else:
-        from bitfit.training.predict_file import answered
+        from bitfit.inference.predict_file import answered
 
         reading = _reading(delta.task, given)
         if given["out"] is not None:
@@ -85,7 +85,7 @@ def _texts(
     backbone: "Backbone", delta: "Delta", texts: tuple[str, ...], given: dict[str, Any]
 ) -> tuple[list[tuple[str, ...]], "list[Answer]"]:
     """The texts of each answer, and the answers."""
-    from bitfit.training.predict import predict
+    from bitfit.inference.predictor import predict
 
     wanted = len(delta.task.texts)
     if len(texts) % wanted:
@@ -95,9 +95,9 @@ def _texts(
     return rows, predict(backbone, delta, asked, given["precision"], given["device"])
 
 
-def _reading(task: "Task", given: dict[str, Any]) -> "Reading":
+def _reading(task: "Task", given: dict[str, Any]) -> "InputFile":
     """The file, and its names of the task's columns."""
-    from bitfit.training.predict_file import Reading
+    from bitfit.inference.predict_file import InputFile
 
     first, second = given["tokens"] or given["text"], given["text_pair"]
     if second and len(task.texts) < 2:
@@ -105,13 +105,13 @@ def _reading(task: "Task", given: dict[str, Any]) -> "Reading":
     if given["tokens"] and task.kind != "tags":
         raise RequestError(f"The task '{task.name}' reads texts, not words: use --text.")
     names = zip(task.texts, (first, second), strict=False)
-    return Reading(given["source"], {own: other for own, other in names if other}, given["answer"])
+    return InputFile(given["source"], {own: other for own, other in names if other}, given["answer"])
 
 
-def _file(backbone: "Backbone", delta: "Delta", reading: "Reading", given: dict[str, Any], as_json: bool) -> None:
+def _file(backbone: "Backbone", delta: "Delta", reading: "InputFile", given: dict[str, Any], as_json: bool) -> None:
     """A whole file, with a bar."""
     from bitfit.cli.answering import Answering
-    from bitfit.training.predict_file import predict_file
+    from bitfit.inference.predict_file import predict_file
 
     out: Path = given["out"]
     try:

@@ -9,7 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bitfit.cli.output import log
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 
 LINE_EVERY_S = 15.0  # between plain lines
 SMOOTHING = 0.95  # share of the old value in the shown loss
@@ -75,5 +75,5 @@ class Shown(Watcher):
         of = f" ({self.measured_on}):" if self.measured_on else ""
         self.console.print(f"{which}epoch {epoch}: validation{of} {text or 'none'}")
 
-    def said(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.console.print(text)

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.claim import check_writable
 from bitfit.cli.machine import machine_options
 from bitfit.cli.output import json_option, log, result
+from bitfit.cli.output_file import check_writable
 from bitfit.errors import BackboneError, DataError, RequestError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from bitfit.data.submission import GlueFile
+    from bitfit.data.write.glue_zip import GlueFile
     from bitfit.delta.delta import Delta
 
 
@@ -38,7 +38,7 @@ def command(
 
     One FILE for each task; MNLI's answers both of its tests and the diagnostic set.
     """
-    from bitfit.data.submission import write_submission
+    from bitfit.data.write.glue_zip import write_submission
     from bitfit.delta.delta import Delta
 
     check_writable(out)
@@ -57,7 +57,7 @@ def command(
 
 
 def _check(deltas: "list[Delta]") -> None:
-    from bitfit.data.submission import FILES, files_of
+    from bitfit.data.write.glue_zip import FILES, files_of
     from bitfit.errors import nearest
 
     tasks = [delta.task.name for delta in deltas]
@@ -89,8 +89,8 @@ def _answers(
 ) -> "dict[str, NDArray[Any]]":
     """The answers to a delta's tests, by file; `machine` is the precision and the device."""
     from bitfit.backbone.load import load
-    from bitfit.data.submission import files_of
-    from bitfit.training.predict import Predictor
+    from bitfit.data.write.glue_zip import files_of
+    from bitfit.inference.predictor import Predictor
 
     backbone = load(model or delta.backbone)
     if backbone.tokenizer is None:
@@ -110,12 +110,12 @@ def _file_answers(
 ) -> "NDArray[Any]":
     import numpy as np
 
-    from bitfit.data.batch import RowEncoder
+    from bitfit.data.encode.encoder import ExampleEncoder
     from bitfit.data.options import DataOptions
-    from bitfit.data.source import rows_to_answer
+    from bitfit.data.read.source import rows_to_answer
 
     rows = rows_to_answer(file.known, file.split, DataOptions(data_dir=data_dir))
-    outputs = np.asarray(predictor.outputs(RowEncoder(delta.task, tokenizer).examples(rows)))
+    outputs = np.asarray(predictor.outputs(ExampleEncoder(delta.task, tokenizer).examples(rows)))
     if delta.task.kind == "number":
         return outputs
     places = np.array([file.known.task.labels.index(label) for label in delta.task.labels])

@@ -10,7 +10,7 @@ from bitfit.cli.output import json_option, result, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.data.view import Seen
+    from bitfit.data.encode.inspect import TokenView
 
 
 @click.command("tokens")
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 def command(model: str, text: str, second: str | None, max_length: int, as_json: bool) -> None:
     """What MODEL sees of TEXT, or of TEXT and TEXT2 as a pair: pieces, their numbers, and what was cut."""
     from bitfit.backbone.load import load
-    from bitfit.data.view import seen
+    from bitfit.data.encode.inspect import inspect_tokens
     from bitfit.errors import BackboneError
 
     tokenizer = load(model, weights=False).tokenizer
     if tokenizer is None:
         raise BackboneError(f"'{model}' has no tokenizer files, so it cannot cut a text into pieces.")
-    found = seen(tokenizer, [text] if second is None else [text, second], max_length)
+    found = inspect_tokens(tokenizer, [text] if second is None else [text, second], max_length)
     result(as_json, _document(model, found), lambda console: _draw(console, model, found))
 
 
-def _document(model: str, found: "Seen") -> dict[str, Any]:
-    from bitfit.data.view import MEANINGS
+def _document(model: str, found: "TokenView") -> dict[str, Any]:
+    from bitfit.data.encode.inspect import MEANINGS
 
     pieces = [asdict(piece) for piece in found.pieces]
     columns = {f"{name}s" if name != "attention_mask" else name: [piece[name] for piece in pieces] for name in MEANINGS}
@@ -52,8 +52,8 @@ def _document(model: str, found: "Seen") -> dict[str, Any]:
     }
 
 
-def _draw(console: "Console", model: str, found: "Seen") -> None:
-    from bitfit.data.view import MEANINGS
+def _draw(console: "Console", model: str, found: "TokenView") -> None:
+    from bitfit.data.encode.inspect import MEANINGS
 
     rows = [[str(value) for value in asdict(piece).values()] for piece in found.pieces]
     console.print(table(f"What {model} sees", tuple(MEANINGS), rows))

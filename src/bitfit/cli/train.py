@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.claim import Claim, check_writable, ended_by_sigterm
 from bitfit.cli.data_options import data_options
 from bitfit.cli.machine import machine_options
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.output import json_option, result, table
+from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     configs = _configs(given)
     from bitfit.backbone.load import load
     from bitfit.cli.progress import Shown
+    from bitfit.inference.task_data import task_data
     from bitfit.training.checkpoint import Checkpoints
-    from bitfit.training.estimate import maybe_get_warning
-    from bitfit.training.train import Method, asked_for, check_fit, task_data, train_rows
+    from bitfit.training.memory_estimate import maybe_get_warning
+    from bitfit.training.recipe import Method, asked_for, check_fit, train_rows
 
     path = out or Path(f"{Path(task).stem}-{_plain(method)}.safetensors")
     check_writable(path)
@@ -78,21 +79,21 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     if given["estimate"]:
         return _estimate(backbone, data, how, configs, as_json)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
-    claim = Claim(path, checkpoints, asked_for(backbone, data, how, configs))
-    finished = claim.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
+    output = OutputFile(path, checkpoints, asked_for(backbone, data, how, configs))
+    finished = output.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
     if finished is not None:
         document = {"delta": str(path), "finished_before": True, **finished.to_json()}
         result(as_json, document, lambda console: _show(console, [finished], 0, path))
         return 0
-    with claim.alone():
+    with output.alone():
         with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
             warning = maybe_get_warning(backbone, data, how, configs)
             if warning is not None:
-                shown.said(warning)
+                shown.note(warning)
             runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
         best = _best(runs)
         stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
-        claim.fulfil(runs[best], stopped)
+        output.write(runs[best], stopped)
     document = {"delta": str(path), **runs[best].to_json()}
     if len(runs) > 1:
         document["grid"] = [run.to_json() for run in runs]
@@ -102,7 +103,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
 
 def _estimate(backbone: Any, data: Any, how: Any, configs: "list[TrainConfig]", as_json: bool) -> int:
     """Memory before starting."""
-    from bitfit.training.estimate import estimate
+    from bitfit.training.memory_estimate import estimate
 
     found = estimate(backbone, data, how, configs)
 

@@ -1,5 +1,6 @@
 """Tokenized examples, laid end to end without padding; knows nothing of files or models."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfit.data.task import Task
+from bitfit.files import raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +48,19 @@ class TaskData:
     splits: Mapping[str, Examples]
     notes: tuple[str, ...] = ()  # said aloud before training
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815": what a score is of
+
+
+def digest(examples: Examples) -> str:
+    """A short name of a split's content."""
+    total = hashlib.blake2b(digest_size=8)
+    pixels = examples.source.get("pixels")
+    for array in (
+        examples.ids,
+        examples.types,
+        examples.offsets,
+        examples.labels,
+        *([] if pixels is None else [pixels]),
+    ):
+        total.update(f"{array.dtype}{array.shape}".encode())
+        total.update(raw(np.ascontiguousarray(array)))
+    return total.hexdigest()

@@ -16,7 +16,7 @@ from bitfit.backbone.anatomy import Term, terms
 from bitfit.backbone.load import Backbone
 from bitfit.delta.delta import Delta, read_values
 from bitfit.methods.prepare import graft, graft_start
-from bitfit.methods.slots import Slot
+from bitfit.methods.slot import Slot
 
 WEIGHT_ROLE = "weight"  # of a changed parameter that is no bias vector
 

@@ -21,10 +21,10 @@ from transformers import PreTrainedModel
 from bitfit.backbone.load import Backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
-from bitfit.delta.document import Document, Place, SlotLine
+from bitfit.delta.document import Document, Extent, SlotLine
 from bitfit.errors import DeltaError, RequestError
 from bitfit.methods.prepare import carried_by, graft, remove
-from bitfit.methods.slots import HeadMode, Slot
+from bitfit.methods.slot import HeadMode, Slot
 
 Values = Mapping[str, NDArray[np.float32]]
 # Where a slot's elements stand in its parameter: all of them, or one coordinate vector for each axis.
@@ -237,8 +237,8 @@ def _line_of(slot: Slot) -> SlotLine:
     if slot.index is None:
         return SlotLine(slot.name, slot.part, inert=slot.inert, in_head=slot.in_head)
     span = _range_of(slot.index)
-    place: Place = "indices" if span is None else "range"
-    return SlotLine(slot.name, slot.part, place, slot.shape, span or (0, 0), slot.inert, slot.in_head)
+    extent: Extent = "indices" if span is None else "range"
+    return SlotLine(slot.name, slot.part, extent, slot.shape, span or (0, 0), slot.inert, slot.in_head)
 
 
 def _slot_of(line: SlotLine, tensors: dict[str, NDArray[Any]]) -> Slot:
@@ -246,14 +246,14 @@ def _slot_of(line: SlotLine, tensors: dict[str, NDArray[Any]]) -> Slot:
     value = tensors.get(line.key)
     if value is None:
         raise DeltaError(f"The document speaks of {line.key!r}; the file has no such tensor.")
-    if line.place == "all":
+    if line.extent == "all":
         return Slot(line.name, value.shape, None, line.inert, line.in_head, line.part)
     index = _indices_of(line, value.size, tensors)
     return Slot(line.name, line.shape, index, line.inert, line.in_head, line.part)
 
 
 def _indices_of(line: SlotLine, size: int, tensors: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
-    if line.place == "range":
+    if line.extent == "range":
         if line.span[1] - line.span[0] != size:  # before a range of any length is written out
             raise DeltaError(f"Slot {line.key!r} has {size:,} values for the range {line.span}.")
         return np.arange(*line.span, dtype=np.int64)

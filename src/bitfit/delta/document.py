@@ -13,7 +13,7 @@ from bitfit.backbone.heads import HeadKind, Pool
 from bitfit.data.task import Metric, Task
 from bitfit.delta.storage import MOST_AXES, is_counts, parse_json
 from bitfit.errors import DataError, DeltaError
-from bitfit.methods.slots import HeadMode
+from bitfit.methods.slot import HeadMode
 
 FORMAT = 1
 FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
@@ -22,7 +22,7 @@ PART = re.compile(r"[A-Za-z0-9_-]*")
 LONGEST_TEXT = 1000  # characters of a name, a label or a version
 MOST_PIECES = 2**20
 
-Place = Literal["all", "range", "indices"]
+Extent = Literal["all", "range", "indices"]
 Settings = Mapping[str, Any]  # JSON values
 
 
@@ -32,7 +32,7 @@ class SlotLine:
 
     name: str
     part: str = ""  # tells slots of one parameter apart
-    place: Place = "all"
+    extent: Extent = "all"
     shape: tuple[int, ...] = ()  # the parameter's, where the slot is a part of it
     span: tuple[int, int] = (0, 0)  # of a range: first and one past the last flat element
     inert: bool = False
@@ -48,10 +48,10 @@ class SlotLine:
         line: dict[str, Any] = {"name": self.name}
         if self.part:
             line["part"] = self.part
-        if self.place != "all":
+        if self.extent != "all":
             line |= {
                 "shape": list(self.shape),
-                self.place: list(self.span) if self.place == "range" else True,
+                self.extent: list(self.span) if self.extent == "range" else True,
             }
         return line | {flag: True for flag in ("inert", "in_head") if getattr(self, flag)}
 
@@ -65,13 +65,13 @@ class SlotLine:
         _require(isinstance(part, str) and bool(PART.fullmatch(part)), "part of a parameter", part)
         flags = {flag: line[flag] for flag in ("indices", "inert", "in_head") if flag in line}
         _require(all(flag is True for flag in flags.values()), "slot", line)
-        place: Place = "range" if "range" in line else "indices" if "indices" in line else "all"
+        extent: Extent = "range" if "range" in line else "indices" if "indices" in line else "all"
         parts = {"range", "indices", "shape"} & set(line)
-        _require(parts == ({"shape", place} if place != "all" else set()), "slot", line)
+        _require(parts == ({"shape", extent} if extent != "all" else set()), "slot", line)
         shape, span = line.get("shape", []), line.get("range", [0, 0])
         _require(is_counts(shape) and len(shape) <= MOST_AXES, "slot", line)
         _require(is_counts(span) and len(span) == 2 and span[0] <= span[1], "slot", line)
-        return cls(name, part, place, tuple(shape), (span[0], span[1]), "inert" in line, "in_head" in line)
+        return cls(name, part, extent, tuple(shape), (span[0], span[1]), "inert" in line, "in_head" in line)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from bitfit.data.catalog import KNOWN
 from bitfit.data.options import DataOptions
 from bitfit.errors import RequestError, nearest
 from bitfit.experiment.plan_keys import DATA, METHOD, PLAN, SETTINGS, TASK, Kind, checked
-from bitfit.methods.names import MethodName
+from bitfit.methods.name import MethodName
+from bitfit.methods.registry import family
 from bitfit.methods.selection import HeadMode
-from bitfit.methods.table import family
 from bitfit.training.config import TrainConfig
 
 

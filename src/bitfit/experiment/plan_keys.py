@@ -6,9 +6,9 @@ from math import isfinite
 from typing import Any, get_args
 
 from bitfit.backbone.heads import HeadKind, Pool
-from bitfit.backbone.precision import Precision
 from bitfit.errors import nearest
 from bitfit.methods.selection import HeadMode
+from bitfit.runtime.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from bitfit.errors import BitfitError, RequestError, TrainingError
 from bitfit.experiment.plan import Cell, Plan, PlannedRun, PlannedTask
 from bitfit.experiment.results import chosen_rate
 from bitfit.experiment.store import Document, Store
-from bitfit.methods.names import MethodName
+from bitfit.inference.evaluate import evaluate
+from bitfit.inference.task_data import task_data
+from bitfit.methods.name import MethodName
 from bitfit.methods.prepare import check
-from bitfit.training.evaluate import evaluate
+from bitfit.training.recipe import ANY_HEAD, Method, train_rows
 from bitfit.training.run import Run
-from bitfit.training.train import ANY_HEAD, Method, task_data, train_rows
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 
 # Methods whose values are vectors: their runs share every matrix product. Others would only wait for each other, and
 # a kill would cost more.
@@ -35,7 +36,7 @@ DIGITS = 6  # of a term's change
 
 
 @dataclass(frozen=True)
-class Tally:
+class PlanOutcome:
     """How much of a plan is done."""
 
     planned: int
@@ -57,7 +58,7 @@ def run_plan(
     keep_deltas: bool = False,
     watcher: Watcher | None = None,
     device: Device = "auto",
-) -> Tally:
+) -> PlanOutcome:
     """Do what is not done yet of a plan. A run that fails is named in the tally, and the others go on."""
     runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, watcher or Watcher(), device)
     return runner.run()
@@ -82,7 +83,7 @@ class Runner:
         self.done = 0
         self._read: tuple[PlannedTask, TaskData] | None = None  # the task of now
 
-    def run(self) -> Tally:
+    def run(self) -> PlanOutcome:
         """All cells, in the plan's order."""
         for method in self.plan.methods:  # a method that cannot be is found before hours of work
             check(self.backbone.task_model(ANY_HEAD), method.name, method.head)
@@ -92,13 +93,13 @@ class Runner:
         self.store.open(self.plan)
         for number, cell in enumerate(cells, start=1):
             self._cell(cell, f"{number} of {len(cells)}: {cell.method.label} on {cell.task.label}")
-        return Tally(planned, before, self.done, self.failed)
+        return PlanOutcome(planned, before, self.done, self.failed)
 
     def _cell(self, cell: Cell, title: str) -> None:
         """The runs of a cell that are missing, then what only the chosen ones get."""
         missing = [run for run in cell.runs if self.store.maybe_get(run) is None]
         if missing:
-            self.watcher.said(f"{title}, {len(missing)} of {len(cell.runs)} runs to do")
+            self.watcher.note(f"{title}, {len(missing)} of {len(cell.runs)} runs to do")
         together = MethodName.parse(cell.method.name).family in TOGETHER
         for runs in [missing] if together and missing else [[run] for run in missing]:
             self._train(cell, runs)
@@ -111,10 +112,10 @@ class Runner:
             self._train_together(cell, runs)
         except BitfitError as error:
             if len(runs) == 1 or not isinstance(error, TrainingError):
-                self.watcher.said(f"failed: {error}")
+                self.watcher.note(f"failed: {error}")
                 self.failed.update({run.name: str(error) for run in runs})
                 return
-            self.watcher.said(f"failed together, now one after another: {error}")
+            self.watcher.note(f"failed together, now one after another: {error}")
             for run in runs:
                 self._train(cell, [run])
 
@@ -179,7 +180,7 @@ class Runner:
                 continue
             path = self.store.delta_path(run)
             if not path.exists():
-                self.watcher.said(f"{run.name}: its delta is gone, so {', '.join(document['unread'])} stays unread")
+                self.watcher.note(f"{run.name}: its delta is gone, so {', '.join(document['unread'])} stays unread")
                 continue
             delta = Delta.load(path)
             self.store.put(run, self._with_further(document, run, delta, self._data(cell.task)))
@@ -208,7 +209,7 @@ class Runner:
             options = DataOptions(data_dir=self.data_dir, **task.options)
             data = task_data(self.backbone, task.name, options)
             for note in data.notes:
-                self.watcher.said(note)
+                self.watcher.note(note)
             if "validation" not in data.splits:
                 raise RequestError(f"'{task.name}' has no validation part: nothing can be chosen on it.")
             self._read = (task, data)

@@ -14,7 +14,7 @@ from bitfit.errors import DataError, RequestError, TrainingError
 from bitfit.experiment.plan import Cell, Plan, PlannedRun
 from bitfit.files import clear_parts, write_whole
 from bitfit.training.checkpoint import Checkpoints, differences
-from bitfit.training.request import key
+from bitfit.training.run_key import key
 
 Document = Mapping[str, Any]  # a run's file: Run.to_json and what the runner knows beside it
 

@@ -9,23 +9,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from bitfit.backbone.anatomy import places
+from bitfit.backbone.anatomy import sites
 from bitfit.errors import RequestError
-from bitfit.methods import subsets
+from bitfit.methods import biases
 from bitfit.methods.grafts import Graft, GraftFamily, Undo
-from bitfit.methods.names import MethodName
-from bitfit.methods.slots import Slot
+from bitfit.methods.name import MethodName
+from bitfit.methods.slot import Slot
 
 
 def _insert(model: nn.Module, name: MethodName) -> Undo:
     modules = dict(model.named_modules())
-    free = [place for place in places(model) if place.layer is not None and _lacks_bias(modules[place.name])]
+    free = [site for site in sites(model) if site.layer is not None and _lacks_bias(modules[site.name])]
     if not free:
         raise RequestError(
             f"'{name.text}' puts biases on layers without one; in {type(model).__name__} every layer has its own. "
             "'bitfit' trains those."
         )
-    chosen = [modules[place.name] for place in free]
+    chosen = [modules[site.name] for site in free]
     for module in chosen:
         weight = module.weight
         assert isinstance(weight, nn.Parameter)
@@ -37,7 +37,7 @@ def _insert(model: nn.Module, name: MethodName) -> Undo:
 def _slots(model: nn.Module, name: MethodName, graft: Graft) -> list[Slot]:
     """Those of the new vectors that were asked for: the others stay zero and are not saved."""
     new = set(graft.names)
-    asked = subsets.bitfit(model, replace(name, family="bitfit"), 0)
+    asked = biases.bitfit(model, replace(name, family="bitfit"), 0)
     found = [slot for slot in asked if slot.name in new]
     if not found:
         raise RequestError(

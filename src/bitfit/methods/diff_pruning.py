@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from bitfit.backbone.anatomy import encoder_of
 from bitfit.backbone.device import CPU
-from bitfit.backbone.draws import Draws
 from bitfit.errors import RequestError
-from bitfit.methods.gates import HIGHEST, fill_grads, fill_shares, let_through, penalize, slopes
-from bitfit.methods.names import MethodName
-from bitfit.methods.row import RowMap
-from bitfit.methods.slots import Slot
+from bitfit.methods.gates import HIGHEST, fill_grads, fill_shares, gated_values, penalize, slopes
+from bitfit.methods.name import MethodName
+from bitfit.methods.slot import Slot
+from bitfit.methods.theta import ThetaMap
+from bitfit.runtime.dropout import Draws
 
 FAMILY = "diff-pruning"
 STRUCTURED = "structured"
@@ -43,7 +43,7 @@ def kept(model: nn.Module) -> int:
     return round(SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()))
 
 
-class GatedRows(RowMap):
+class GatedTheta(ThetaMap):
     """Theta of the first phase: differences, the head, the gates' log odds, those of whole tensors; one row."""
 
     def __init__(
@@ -100,15 +100,15 @@ class GatedRows(RowMap):
         parts, nothing = self.parts(theta), torch.zeros(1, device=self.device)
         shares, wholes = self.shares(parts, None)
         for at, whole in zip(self.places, self.factors(wholes), strict=True):
-            let_through(nothing, parts.differences[at], shares[at], whole, shares[at])
+            gated_values(nothing, parts.differences[at], shares[at], whole, shares[at])
         return shares
 
-    def parts(self, row: Tensor) -> "Parts":
+    def parts(self, row: Tensor) -> "ThetaParts":
         """A theta, or its gradient, taken apart."""
         groups = self.size - self.values - self.gates
-        return Parts(*row.detach()[0].split([self.gates, self.values - self.gates, self.gates, groups]))
+        return ThetaParts(*row.detach()[0].split([self.gates, self.values - self.gates, self.gates, groups]))
 
-    def shares(self, parts: "Parts", draws: Tensor | None) -> tuple[Tensor, Tensor]:
+    def shares(self, parts: "ThetaParts", draws: Tensor | None) -> tuple[Tensor, Tensor]:
         """The gates of all elements, and of whole tensors: as many as there are, or none."""
         found = torch.empty_like(parts.odds), torch.empty_like(parts.whole_odds)
         own = (None, None) if draws is None else draws.split([len(part) for part in found])
@@ -157,7 +157,7 @@ class GatedRows(RowMap):
         return {slot.name: part.clone().view(slot.shape) for slot, part in zip(slots, parts, strict=True)}
 
 
-class Parts(NamedTuple):
+class ThetaParts(NamedTuple):
     """What a row of the first phase holds, each flat."""
 
     differences: Tensor
@@ -170,7 +170,7 @@ class _Gated(torch.autograd.Function):
     """A row -> each parameter's values, flat. The way back needs the gates alone, and makes one gradient at once."""
 
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, draws: Tensor | None, rows: GatedRows) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, theta: Tensor, draws: Tensor | None, rows: GatedTheta) -> tuple[Tensor, ...]:
         parts = rows.parts(theta)
         shares, wholes = rows.shares(parts, draws)
         ctx.save_for_backward(theta, shares, wholes)
@@ -178,7 +178,7 @@ class _Gated(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         places = zip(rows.places, rows.factors(wholes), strict=True)
         values = [
-            let_through(here, parts.differences[at], shares[at], whole, torch.empty_like(here))
+            gated_values(here, parts.differences[at], shares[at], whole, torch.empty_like(here))
             for at, whole in places
             for here in (rows.pretrained[at],)
         ]
@@ -187,7 +187,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None, None]:
         theta, shares, wholes = ctx.saved_tensors
-        rows: GatedRows = ctx.rows
+        rows: GatedTheta = ctx.rows
         found = torch.empty_like(theta)
         parts, to = rows.parts(theta), rows.parts(found)
         to_wholes = torch.zeros(len(rows.gated), device=rows.device)

@@ -31,7 +31,7 @@ def fill_shares(odds: Tensor, draws: Tensor | None, shares: Tensor) -> None:
         torch.addcdiv(one, level, below, value=-2.0, out=share).clamp_(0.0, OPEN)
 
 
-def let_through(start: Tensor, difference: Tensor, shares: Tensor, whole: float, out: Tensor) -> Tensor:
+def gated_values(start: Tensor, difference: Tensor, shares: Tensor, whole: float, out: Tensor) -> Tensor:
     """start + gate * whole * difference, where `whole` is a gate over all of them."""
     for here, own, share, value in _pieces(start, difference, shares, out):
         torch.addcmul(here, share, own, value=HIGHEST * whole, out=value)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bitfit.backbone.task_model import seeded
 from bitfit.errors import RequestError
-from bitfit.methods.names import MethodName
-from bitfit.methods.slots import Slot
+from bitfit.methods.name import MethodName
+from bitfit.methods.slot import Slot
 
 _MARK = "_bitfit_graft"
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from bitfit.backbone.anatomy import encoder_of, places
+from bitfit.backbone.anatomy import encoder_of, sites
 from bitfit.errors import RequestError
-from bitfit.methods import subsets
+from bitfit.methods import biases
 from bitfit.methods.grafts import Graft, GraftFamily, Undo, swap
-from bitfit.methods.names import MethodName
-from bitfit.methods.slots import Slot
+from bitfit.methods.name import MethodName
+from bitfit.methods.slot import Slot
 
 SHARE = 0.036  # of the encoder's parameters: what the paper trains of BERT-large, on average over GLUE
 SPREAD = 1e-2  # standard deviation of the weights at the start, cut off at two of them
@@ -47,12 +47,12 @@ class Adapted(nn.Module):
 
 
 def _insert(model: nn.Module, name: MethodName) -> Undo:
-    layers = name.chosen_layers(subsets.layer_count(model))
+    layers = name.chosen_layers(biases.layer_count(model))
     modules = dict(model.named_modules())
     sizes = {
-        place.name: _size(modules[place.name])
-        for place in places(model)
-        if place.role in ROLES and place.layer in layers and isinstance(modules[place.name], nn.Linear | Conv1D)
+        site.name: _size(modules[site.name])
+        for site in sites(model)
+        if site.role in ROLES and site.layer in layers and isinstance(modules[site.name], nn.Linear | Conv1D)
     }
     if not sizes:
         raise RequestError(
@@ -97,7 +97,7 @@ def _slots(model: nn.Module, name: MethodName, graft: Graft) -> list[Slot]:
 def _norms(model: nn.Module) -> list[Slot]:
     """All norms of the encoder, or none where it has none."""
     try:
-        return subsets.layernorm(model, MethodName("layernorm", "layernorm"), 0)
+        return biases.layernorm(model, MethodName("layernorm", "layernorm"), 0)
     except RequestError:
         return []
 

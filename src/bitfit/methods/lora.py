@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from bitfit.backbone.anatomy import SYMBOLS, places
+from bitfit.backbone.anatomy import SYMBOLS, sites
 from bitfit.errors import MissingExtraError, RequestError, nearest
+from bitfit.methods.biases import layer_count
 from bitfit.methods.grafts import Graft, GraftFamily, Undo, remove
-from bitfit.methods.names import MethodName
-from bitfit.methods.slots import Slot
-from bitfit.methods.subsets import layer_count
+from bitfit.methods.name import MethodName
+from bitfit.methods.slot import Slot
 
 ADAPTER = "default"  # PEFT's name for the only adapter
 FUSED = "query_key_value"
@@ -66,8 +66,8 @@ def targets(model: nn.Module, name: MethodName) -> dict[str, nn.Module]:
     shape = LoraShape.parse(name)
     modules = dict(model.named_modules())
     layers = name.chosen_layers(layer_count(model))
-    known = [p for p in places(model) if p.layer is not None and isinstance(modules[p.name], nn.Linear | Conv1D)]
-    roles = _roles(name, shape, {place.role for place in known})
+    known = [p for p in sites(model) if p.layer is not None and isinstance(modules[p.name], nn.Linear | Conv1D)]
+    roles = _roles(name, shape, {site.role for site in known})
     found = {p.name: modules[p.name] for p in known if p.role in roles and p.layer in layers}
     if not found:
         raise RequestError(f"'{name.text}' finds no projection in those layers of {type(model).__name__}.")

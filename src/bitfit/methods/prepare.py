@@ -6,12 +6,12 @@ Some methods put new parameters into it; some choose what changes on a task's da
 from torch import Tensor, nn
 
 from bitfit.errors import RequestError
+from bitfit.methods.budget import budget_of
 from bitfit.methods.diff_pruning import FAMILY, is_structured
 from bitfit.methods.grafts import Graft, GraftFamily, carried_by, remove
-from bitfit.methods.names import MethodName
-from bitfit.methods.ranking import budget_of
+from bitfit.methods.name import MethodName
+from bitfit.methods.registry import FAMILIES
 from bitfit.methods.selection import HeadMode, check_head_mode, select
-from bitfit.methods.table import FAMILIES
 
 __all__ = ["carried_by", "check", "graft", "graft_start", "is_graft", "remove"]
 

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from bitfit.backbone.anatomy import encoder_prefix, is_bias
 from bitfit.backbone.heads import cancelled_names
 from bitfit.errors import RequestError, nearest
-from bitfit.methods.names import MethodName
-from bitfit.methods.slots import HeadMode, Slot
-from bitfit.methods.table import family
+from bitfit.methods.name import MethodName
+from bitfit.methods.registry import family
+from bitfit.methods.slot import HeadMode, Slot
 
 __all__ = ["HeadMode", "Selection", "Slot", "select"]
 

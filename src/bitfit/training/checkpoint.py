@@ -92,7 +92,7 @@ class Checkpoints:
                 self.remove()
 
 
-class Keeper:
+class CheckpointWriter:
     """A run's hold on its checkpoints while it trains.
 
     `asked` is what the run is to do: a checkpoint of another run is refused. `surroundings` are what may change a

@@ -1,12 +1,12 @@
-"""The settings of a run, checked; knows nothing of data or models."""
+"""The settings of a run, checked, and how its learning rate moves; knows nothing of data or models."""
 
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from bitfit.backbone.device import Device
-from bitfit.backbone.precision import Precision
 from bitfit.errors import RequestError
+from bitfit.runtime.precision import Precision
 
 # Learning rates where none is given: the best of the published grids for each family of methods, on most tasks.
 LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "houlsby": 5e-4, "diff-pruning": 5e-5}
@@ -65,6 +65,16 @@ class TrainConfig:
         out, as in older files."""
         left_out = {"device"} if self.prefix_cache is not None else {"device", "prefix_cache"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+
+def factor(config: TrainConfig, step: int, steps: int) -> float:
+    """The share of the learning rate at a step, counted from 0, of `steps` in all."""
+    warm = int(config.warmup * steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if config.schedule == "constant":
+        return 1.0
+    return (steps - step) / max(1, steps - warm)
 
 
 def _above_0(value: Any, below: float = math.inf) -> bool:

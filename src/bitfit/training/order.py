@@ -15,7 +15,7 @@ ORDER, DROPOUT = 1, 2  # second part of a seed: what the draws are for
 
 
 @dataclass(frozen=True, eq=False)
-class Chunk:
+class MicroBatch:
     """Some examples of one row that are computed together."""
 
     row: int
@@ -33,24 +33,26 @@ def steps_an_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def cut(row: int, examples: NDArray[np.int64], lengths: NDArray[np.int64], budget: int) -> list[Chunk]:
+def micro_batches(row: int, examples: NDArray[np.int64], lengths: NDArray[np.int64], budget: int) -> list[MicroBatch]:
     """A row's batch in pieces of at most `budget` tokens (at least one example), by its own lengths alone:
     so a row is cut the same way alone and beside others."""
     ends = np.cumsum(lengths[examples])
     if len(examples) == 0 or ends[-1] <= budget:
-        return [Chunk(row, examples)]
+        return [MicroBatch(row, examples)]
     chunks, start, used = [], 0, 0
     for i, end in enumerate(ends):
         if end - used > budget and i > start:
-            chunks.append(Chunk(row, examples[start:i]))
+            chunks.append(MicroBatch(row, examples[start:i]))
             start, used = i, int(ends[i - 1])
-    return [*chunks, Chunk(row, examples[start:])]
+    return [*chunks, MicroBatch(row, examples[start:])]
 
 
-def together(chunks: Sequence[Sequence[Chunk]], lengths: NDArray[np.int64], budget: int) -> Iterator[list[Chunk]]:
+def shared_passes(
+    chunks: Sequence[Sequence[MicroBatch]], lengths: NDArray[np.int64], budget: int
+) -> Iterator[list[MicroBatch]]:
     """Chunks of different rows that share a pass: at most one of each row, `budget` tokens in all if they can."""
     for turn in range(max((len(own) for own in chunks), default=0)):
-        shared: list[Chunk] = []
+        shared: list[MicroBatch] = []
         used = 0
         for own in chunks:
             if turn >= len(own):

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from bitfit.backbone.device import chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.backbone.memory import keep_freed_memory
-from bitfit.backbone.packed import RowModel
-from bitfit.backbone.precision import compute_format, trusted
 from bitfit.data.options import DataOptions
-from bitfit.methods.ranking import Measure, Scored, ranked
+from bitfit.inference.task_data import Data, task_data
+from bitfit.methods.budget import Measure, Scored, ranked
+from bitfit.runtime.precision import compute_format, trusted
+from bitfit.runtime.row_model import RowModel
 from bitfit.training.config import TrainConfig
+from bitfit.training.recipe import Method, check_fit
 from bitfit.training.resolve import sample_of
 from bitfit.training.term_scores import term_scores
-from bitfit.training.train import Data, Method, check_fit, task_data
-from bitfit.training.watch import Watcher
+from bitfit.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def rank(
     keep_freed_memory(device)
     data = task_data(backbone, task, options or DataOptions())
     for note in data.notes:
-        (watcher or Watcher()).said(note)
+        (watcher or Watcher()).note(note)
     head = data.task.head
     plain = backbone.task_model(head)
     compute = compute_format(trusted(settled.precision, backbone.config.model_type), device)

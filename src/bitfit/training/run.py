@@ -1,14 +1,11 @@
 """What training did: history, scores, settings, environment, and the delta that came of it."""
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from bitfit.delta.delta import Delta
+from bitfit.runtime.environment import environment
 from bitfit.training.config import TrainConfig
 
 
@@ -49,13 +46,3 @@ class Run:
             "diverged": self.diverged,
             "environment": environment(),
         }
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide what is computed."""
-    return {name: version(name) for name in ("bitfit", "torch", "transformers")}
-
-
-def environment() -> dict[str, Any]:
-    """What a figure depends on beside its settings."""
-    return {**versions(), "python": platform.python_version(), "threads": torch.get_num_threads()}

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bitfit.backbone.packed import RowModel
 from bitfit.data.examples import Examples, TaskData
-from bitfit.methods.ranking import Scored, candidates
-from bitfit.methods.row import RowMap
+from bitfit.inference.loss import losses
+from bitfit.inference.outputs import batch_of, labels_of
+from bitfit.methods.budget import Scored, affordable_terms
+from bitfit.methods.theta import ThetaMap
+from bitfit.runtime.row_model import RowModel
 from bitfit.training import order
 from bitfit.training.config import TrainConfig
-from bitfit.training.engine import Job, Training
-from bitfit.training.loss import losses
-from bitfit.training.outputs import batch_of, labels_of
-from bitfit.training.watch import Watcher
+from bitfit.training.loop import Job, Training
+from bitfit.watcher import Watcher
 
 ROWS_A_PASS = 16
 EXAMPLES = 512  # that the scores are taken on
@@ -32,7 +32,7 @@ class Sample:
     """A model with its biases laid out as a row, and examples to try them on."""
 
     model: RowModel
-    rows: RowMap  # of the method `bitfit`
+    rows: ThetaMap  # of the method `bitfit`
     data: TaskData
     start: Tensor  # (P,)
     config: TrainConfig  # of the short run; its seed chooses the examples
@@ -49,7 +49,7 @@ def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> 
     change = _change(sample) if short_run else None
     places = _places(sample.rows)
     found = []
-    for term in candidates(plain):
+    for term in affordable_terms(plain):
         here = slice(*places[term.name, term.part])
         moved = None if change is None else float(change[here].mean())
         found.append(Scored(term, float(gradient[here].mean()), float(fisher[here].mean()), moved))
@@ -108,7 +108,7 @@ def _subset(examples: Examples, which: NDArray[np.int64]) -> Examples:
     )
 
 
-def _places(rows: RowMap) -> dict[tuple[str, str], tuple[int, int]]:
+def _places(rows: ThetaMap) -> dict[tuple[str, str], tuple[int, int]]:
     """Where each slot lies in a row, by parameter and part."""
     ends = np.cumsum(rows.sizes).tolist()
     return {

@@ -1,0 +1,140 @@
+"""What lies already where a run's file is to go, and how it gets there; knows nothing of training."""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitfit.cli.output import log
+from bitfit.errors import DeltaError, RequestError, TrainingError
+
+if TYPE_CHECKING:
+    from bitfit.backbone.load import Backbone
+    from bitfit.delta.delta import Delta
+    from bitfit.training.checkpoint import Checkpoints
+    from bitfit.training.run import Run
+
+MARKS = ("run", "data", "stopped", "measured_on", "device")  # in a delta's settings, beside those of the training
+
+
+class OutputFile:
+    """A run's hold on its file: what `asked` says is done, or is to be done, there."""
+
+    def __init__(self, path: Path, checkpoints: "Checkpoints", asked: Mapping[str, Any]) -> None:
+        self.path, self.checkpoints, self.asked = path, checkpoints, asked
+
+    def maybe_get_finished(self, backbone: "Backbone", *, overwrite: bool, resume: bool) -> "Run | None":
+        """The run whose file is there already, if it is the one asked for; another one's file is not overwritten."""
+        if overwrite and self.checkpoints.exist:
+            with self.checkpoints.alone():  # not those of a run that trains just now
+                self.checkpoints.remove()
+        if self.checkpoints.maybe_get_about() is not None:
+            return None  # to be gone on from; another run's checkpoint is refused when it is opened
+        delta = None if overwrite or not self.path.exists() else self._there()
+        if delta is None:
+            if resume:
+                log().print(f"There is no checkpoint in {self.checkpoints.folder}: starting from the beginning.")
+            return None
+        log().print(f"{self.path} is finished: this command made it. Nothing is trained; --overwrite trains it anew.")
+        return _as_run(delta, backbone)
+
+    def write(self, run: "Run", stopped: bool) -> None:
+        """Write the file. The checkpoints go when the run is over, and stay for one that was stopped early."""
+        try:
+            run.delta.save(self.path)
+        except DeltaError as error:
+            raise TrainingError(
+                f"{error} {self._what_is_left()} Make room (or the folder writable) and give the same command again."
+            ) from error
+        if not stopped:
+            self.checkpoints.remove()
+            return
+        later = (
+            "The same command goes on to the end." if self.checkpoints.exist else "It left no checkpoint to go on from."
+        )
+        log().print(f"Stopped early: {self.path} holds what was best so far. {later}")
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While the block runs, no other process trains for this file. Where checkpoints are kept, they see to it."""
+        return nullcontext() if self.checkpoints.every else self.checkpoints.alone()
+
+    def _what_is_left(self) -> str:
+        if not self.checkpoints.exist:
+            return "What was trained is lost: there was no checkpoint."
+        return f"Nothing is lost: what was trained is in {self.checkpoints.folder}, only the scoring is done once more."
+
+    def _there(self) -> "Delta | None":
+        """The finished delta of this very run; None for one that was stopped early."""
+        from bitfit.delta.delta import Delta
+        from bitfit.training.run_key import key
+
+        remedy = "--overwrite replaces it; --out names another file."
+        try:
+            delta = Delta.load(self.path)
+        except DeltaError:
+            raise RequestError(f"{self.path} exists already and is no delta. {remedy}") from None
+        if delta.settings.get("run") != key(self.asked):
+            raise RequestError(f"{self.path} holds another run: {'; '.join(self._other(delta))}. {remedy}")
+        return None if delta.settings.get("stopped") else delta
+
+    def _other(self, delta: "Delta") -> list[str]:
+        """What another run's file differs in, as far as the file tells."""
+        from bitfit.training.checkpoint import differences
+
+        rows = self.asked["rows"]
+        own = {name: value for name, value in delta.settings.items() if name not in MARKS}
+        there = {
+            "model": f"{delta.backbone} ({delta.fingerprint})",
+            "method": delta.method,
+            "head": delta.head_mode,
+            "task": delta.task.name,
+            "data": delta.settings.get("data", self.asked["data"]),
+            "settings": own if own not in rows else rows[0],
+        }
+        here = {**self.asked, "task": self.asked["task"]["name"], "settings": rows[0]}
+        found = differences(there, {name: here[name] for name in there})
+        return found or ["it was one of another grid"]
+
+
+def check_writable(path: Path) -> None:
+    """Find out before training, not after it."""
+    folder = path.parent if str(path.parent) else Path()
+    if not folder.is_dir():
+        raise RequestError(f"--out is in a folder that does not exist: '{folder}'. Make it first.")
+    if path.is_dir():
+        raise RequestError(f"--out names a file; '{path}' is a folder. Give --out {path / 'NAME.safetensors'}.")
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"No file can be made in the folder of '{path}'. Choose another --out.")
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """While the block runs, SIGTERM does what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
+    """What a file still knows of its run."""
+    from bitfit.training.config import TrainConfig
+    from bitfit.training.run import Run
+
+    settings = {f.name: delta.settings[f.name] for f in fields(TrainConfig) if f.name in delta.settings}
+    return Run(
+        delta=delta,
+        config=TrainConfig(**settings),
+        history=(),
+        scores=delta.scores,
+        best_epoch=0,
+        trainable=sum(slot.size for slot in delta.slots if not (slot.inert and slot.in_head)),
+        parameters=sum(parameter.numel() for parameter in backbone.task_model(delta.task.head).parameters()),
+        seconds=0.0,
+        tokens_per_second=0.0,
+        measured_on=delta.settings.get("measured_on", {}),
+    )

@@ -1,0 +1,1 @@
+"""From files, releases and the hub to a task's table."""

@@ -1,0 +1,242 @@
+"""A task from one's own files or from any data set of the hub; knows which steps, not how each is done."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bitfit.backbone.heads import HeadKind
+from bitfit.data.options import DataOptions
+from bitfit.data.read.check import checked, has_labels, label_problem, parted
+from bitfit.data.read.chunk import Chunk, refused
+from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_numbers
+from bitfit.data.read.copies import Copy
+from bitfit.data.read.folder import SPLIT_WORDS, split_files, split_of
+from bitfit.data.read.formats import read_file
+from bitfit.data.read.split import HELD_OUT, hold_out
+from bitfit.data.table import TaskTable
+from bitfit.data.task import Metric, Task
+from bitfit.errors import DataError
+
+METRICS: Mapping[HeadKind, tuple[Metric, ...]] = {
+    "class": ("accuracy", "macro_f1"),
+    "number": ("spearman", "pearson", "mean_squared_error"),
+    "tags": ("accuracy", "macro_f1"),
+    "span": ("exact_match", "f1"),
+}
+SPAN_LENGTH, SPAN_STRIDE = 384, 128
+ALL = "all"  # the split of a file that is scored whole
+UNBALANCED = 0.8  # a class with more than this share of train is remarked upon
+_LISTED = 6  # classes whose shares are said
+
+
+def own_files(path: Path, options: DataOptions) -> TaskTable:
+    """The task in a file, or in a folder of train, validation and test files."""
+    files, notes = split_files(path)
+    parts = {split: [read_file(file) for file in paths] for split, paths in files.items()}
+    return _Building(path.stem if path.is_file() else path.resolve().name, str(path), parts, options).table(notes)
+
+
+def labelled_file(path: Path, task: Task) -> TaskTable:
+    """All labelled rows of one file, read as a task that is known already: its columns, its labels; to be scored."""
+    chunk = read_file(path)
+    columns = Columns(task.kind, task.texts, task.label)
+    problems = list(chunk.problems)
+    rows = checked(_readable(chunk, columns), columns, task.labels, problems)
+    if problems:
+        raise refused(str(path), problems)
+    if not rows.num_rows:
+        raise DataError(f"{path} has no rows to score.")
+    notes = (f"{path.stem}: read from {path}",)
+    return TaskTable(replace(task, name=path.stem), {ALL: rows}, notes, measured_on={ALL: f"{rows.num_rows:,}"})
+
+
+def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
+    """The task in a data set of the hub, checked like files of one's own."""
+    parts: dict[str, list[Chunk]] = {}
+    for split, rows in copy.splits.items():
+        ours = split_of(split)
+        if ours is not None:
+            columns = {column: rows[column].to_pylist() for column in rows.column_names}
+            parts.setdefault(ours, []).append(Chunk(f"{copy.place}/{split}", columns, 1, None, copy.label_names))
+    if "train" not in parts:
+        raise DataError(f"{copy.place} has no train part; found {', '.join(copy.splits)}.")
+    return _Building(name, copy.place, parts, options).table(())
+
+
+@dataclass(frozen=True)
+class _Building:
+    """The steps from parts to a table."""
+
+    name: str
+    place: str
+    parts: Mapping[str, Sequence[Chunk]]
+    options: DataOptions
+
+    def table(self, notes: Sequence[str]) -> TaskTable:
+        problems = [problem for parts in self.parts.values() for chunk in parts for problem in chunk.problems]
+        if not any(len(chunk) for chunk in self.parts["train"]):
+            raise refused(self.place, problems) if problems else DataError(f"{self.place} has no rows to train on.")
+        try:
+            columns = choose(_merged(self.parts["train"]), self.options, self.parts["train"][0].place)
+            parts = {split: [_readable(chunk, columns) for chunk in parts] for split, parts in self.parts.items()}
+            labels = _labels(parts, columns, self.options.kind is None)
+        except DataError as error:  # told together with the rows that could not be read
+            raise refused(self.place, [*problems, str(error)]) if problems else error from None
+        labelled, dropped = self._checked(parts, columns, labels, problems)
+        if problems:
+            raise refused(self.place, problems)
+        task = self._task(columns, labels)
+        notes = [f"{self.name}: read from {self.place}", *columns.notes, *notes, *dropped]
+        splits = _with_validation(labelled, task, self.place, notes)
+        notes += [*_balance(splits["train"], task), *_leaks(splits, task)]
+        measured = {split: f"{rows.num_rows:,}" for split, rows in splits.items()}
+        return TaskTable(task, splits, tuple(notes), measured_on=measured)
+
+    def _checked(
+        self,
+        parts: Mapping[str, Sequence[Chunk]],
+        columns: Columns,
+        labels: Sequence[str],
+        problems: list[str],
+    ) -> tuple[dict[str, pa.Table], list[str]]:
+        tables: dict[str, pa.Table] = {}
+        dropped = []
+        for split in (split for split in SPLIT_WORDS if split in parts):
+            if split == "test" and not any(has_labels(chunk, columns.label) for chunk in parts[split]):
+                dropped.append("test: no labels, so nothing to score; answer it with `bitfit predict`")
+                continue
+            made = [checked(chunk, columns, labels, problems) for chunk in parts[split]]
+            if not problems:
+                tables[split] = pa.concat_tables(made)
+        return tables, dropped
+
+    def _task(self, columns: Columns, labels: tuple[str, ...]) -> Task:
+        span = columns.kind == "span"
+        length = self.options.max_length or (SPAN_LENGTH if span else 128)
+        entities = columns.kind == "tags" and any(label.startswith("B-") for label in labels)
+        return Task(
+            name=self.name,
+            kind=columns.kind,
+            texts=columns.texts,
+            label=columns.label,
+            labels=labels,
+            metrics=("entity_f1", "accuracy") if entities else METRICS[columns.kind],
+            max_length=length,
+            pool=self.options.pool or "first",
+            stride=min(SPAN_STRIDE, length // 4) if span else 0,
+        )
+
+
+def _merged(chunks: Sequence[Chunk]) -> dict[str, list[Any]]:
+    """Every value of each column, to choose by."""
+    names = dict.fromkeys(name for chunk in chunks for name in chunk.columns)
+    return {name: [value for chunk in chunks for value in chunk.columns.get(name, ())] for name in names}
+
+
+def _readable(chunk: Chunk, columns: Columns) -> Chunk:
+    """The part with labels by their names, and for tags with lists where it has texts of words (as CSV must)."""
+    named = _with_names(chunk, columns)
+    if columns.kind != "tags":
+        return named
+    lists = {name: [parted(one) for one in named.columns.get(name, ())] for name in (*columns.texts, columns.label)}
+    return replace(named, columns={name: lists.get(name, values) for name, values in named.columns.items()})
+
+
+def _with_names(chunk: Chunk, columns: Columns) -> Chunk:
+    """Label numbers as the names that the file states for them; a number without a name is missing."""
+    names = chunk.label_names.get(columns.label)
+    if names is None or columns.label not in chunk.columns:
+        return chunk
+
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(one) for one in value]
+        if isinstance(value, int):
+            return names[value] if 0 <= value < len(names) else None
+        return value
+
+    return replace(chunk, columns={**chunk.columns, columns.label: [named(v) for v in chunk.columns[columns.label]]})
+
+
+def _labels(parts: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: bool) -> tuple[str, ...]:
+    """Label names: as the file states them, else those of train in order (for tags: of every chunk)."""
+    if columns.kind not in ("class", "tags"):
+        return ()
+    stated = parts["train"][0].label_names.get(columns.label)
+    if stated:
+        return stated
+    used = [chunk for split, rows in parts.items() if split == "train" or columns.kind == "tags" for chunk in rows]
+    values = [value for chunk in used for value in chunk.columns.get(columns.label, ())]
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    named = [text for value in flat if label_problem(value) is None and (text := label_text(value))]
+    found = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
+    if len(found) < 2:
+        raise DataError(
+            f"The column '{columns.label}' of {parts['train'][0].place} has {len(found)} different labels "
+            f"({', '.join(sorted(found)) or 'none'}); at least 2 are needed to learn a difference."
+        )
+    return tuple(sorted(found, key=_label_order))
+
+
+def _label_order(name: str) -> tuple[int, float, str]:
+    return (0, float(name), name) if WHOLE.fullmatch(name) else (1, 0.0, name)
+
+
+def _with_validation(splits: dict[str, pa.Table], task: Task, place: str, notes: list[str]) -> dict[str, pa.Table]:
+    if "validation" in splits:
+        if not splits["validation"].num_rows:
+            raise DataError(f"The validation part of {place} has no rows. Remove it, and bitfit holds some out.")
+        return splits
+    if splits["train"].num_rows < 2:
+        raise DataError(f"{place} has 1 row; at least 2 are needed to train on one and validate on another.")
+    classes = splits["train"][task.label].to_numpy() if task.kind == "class" else None
+    train, validation = hold_out(splits["train"], classes)
+    if not validation.num_rows:
+        raise DataError(
+            f"{place} has no validation part and no class has 2 rows, so that none can be held out. "
+            "Add rows, or a file of validation rows in a folder."
+        )
+    how = "of each class " if classes is not None else ""
+    notes.append(f"validation: {validation.num_rows:,} rows, {HELD_OUT:.0%} {how}held out of train by a fixed seed")
+    rest = {split: rows for split, rows in splits.items() if split != "train"}
+    return {"train": train, "validation": validation, **rest}
+
+
+def _balance(train: pa.Table, task: Task) -> list[str]:
+    if task.kind != "class":
+        return []
+    counts = Counter(train[task.label].to_pylist())
+    shares = [(task.labels[index], count) for index, count in counts.most_common()]
+    listed = ", ".join(f"{name} {count / train.num_rows:.1%}" for name, count in shares[:_LISTED])
+    more = f", and {len(shares) - _LISTED} more" if len(shares) > _LISTED else ""
+    notes = [f"train: {train.num_rows:,} rows of {len(shares)} classes: {listed}{more}"]
+    if shares[0][1] > UNBALANCED * train.num_rows:
+        notes.append(f"unbalanced: answering '{shares[0][0]}' always would be right {shares[0][1] / train.num_rows:.1%}"
+                     " of the time; look at macro F1 beside accuracy")  # fmt: skip
+    rare = [name for name, count in shares if count == 1]
+    if rare:
+        notes.append(f"classes with a single row in train: {', '.join(rare[:_LISTED])}")
+    return notes
+
+
+def _leaks(splits: Mapping[str, pa.Table], task: Task) -> list[str]:
+    """Rows of other splits whose texts train holds too: their scores flatter."""
+    if task.kind in ("tags", "span"):
+        return []
+    keys = {split: _keys(rows, task) for split, rows in splits.items()}
+    notes = []
+    for split, found in keys.items():
+        shared = 0 if split == "train" else int(np.isin(found, keys["train"]).sum())
+        if shared:
+            notes.append(f"{split}: {shared:,} of {len(found):,} rows have texts that are in train too")
+    return notes
+
+
+def _keys(rows: pa.Table, task: Task) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    columns = [rows[name].to_pylist() for name in task.texts]
+    return np.array([hash(texts) for texts in zip(*columns, strict=True)], np.int64)

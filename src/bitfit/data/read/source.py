@@ -1,0 +1,170 @@
+"""From the name of a task, a file, a folder or a hub data set to its rows; knows nothing of tokens.
+
+A known name is looked for in the data folder given, then in the embedded data, then on the hub.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from bitfit.data.catalog import KNOWN, Known
+from bitfit.data.options import DataOptions
+from bitfit.data.read.copies import Copy, has_local_copy, hub_copy, local_copy
+from bitfit.data.read.embedded import SOURCES, reviews
+from bitfit.data.read.formats import READERS
+from bitfit.data.read.images import image_folder, is_image_folder
+from bitfit.data.read.own_files import own_copy, own_files
+from bitfit.data.read.release import known_rows, to_task_table
+from bitfit.data.read.split import hold_out, sample
+from bitfit.data.table import TaskTable
+from bitfit.data.task import Task
+from bitfit.errors import DataError, RequestError, nearest
+
+DEFAULTS = DataOptions()
+_HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(:[\w.-]+)?")  # owner/name or owner/name:configuration
+
+
+def load_task(name: str, *, options: DataOptions = DEFAULTS) -> TaskTable:
+    """The rows of a known task, of a file or folder of one's own, or of a hub data set."""
+    if name in KNOWN:
+        return _finished(_known(KNOWN[name], options), options)
+    if is_image_folder(Path(name)):
+        return _finished(image_folder(Path(name), options), options)
+    if Path(name).exists():
+        return _finished(own_files(Path(name), options), options)
+    if _HUB_NAME.fullmatch(name) and Path(name).suffix.lower() not in READERS:
+        dataset, _, config = name.partition(":")
+        return _finished(own_copy(dataset.rpartition("/")[2], hub_copy(dataset, config), options), options)
+    raise RequestError(f"No task, file or folder named '{name}'. {nearest(name, KNOWN)}")
+
+
+def rows_to_answer(known: Known, split: str, options: DataOptions = DEFAULTS) -> pa.Table:
+    """The rows of one test set of a known task, with labels or without, in the release's order."""
+    copy = _copy(known, options)
+    if split not in copy.splits:
+        raise DataError(f"The copy of '{known.task.name}' in {copy.place} has no part '{known.release_name(split)}'.")
+    rows = copy.splits[split]
+    if "idx" in rows.column_names:
+        rows = rows.sort_by("idx")
+    return to_task_table(rows, known.task, copy.label_names, copy.place).select(list(known.task.texts))
+
+
+def _known(known: Known, options: DataOptions) -> TaskTable:
+    task = _adjusted(known.task, options)
+    copy = _copy(known, options)
+    if task.kind in ("class", "tags") and not task.labels:
+        task = task.with_labels(_stated(copy, task))
+    tables = {split: to_task_table(rows, task, copy.label_names, copy.place) for split, rows in copy.splits.items()}
+    labelled, unlabelled = _parted(tables, task)
+    if "train" not in labelled:
+        raise DataError(f"The copy of '{task.name}' in {copy.place} has no train part.")
+    notes = [f"{task.name}: read from {copy.place}"]
+    if known.caution:
+        notes.append(f"{task.name}: {known.caution}")
+    if "validation" not in labelled:
+        notes.append(_held_out(labelled, task))
+        labelled = {split: labelled[split] for split in known.split_names if split in labelled}
+    measured = _measured(labelled, known.official if copy.place != EMBEDDED else {}, notes)
+    absent = [split for split in known.official if split not in copy.splits and split not in labelled]
+    if absent and copy.place != EMBEDDED:
+        notes.append(f"{task.name}: not in this copy: {', '.join(absent)}")
+    return TaskTable(task, labelled, tuple(notes), unlabelled, measured)
+
+
+EMBEDDED = "the embedded review data (not the official split)"
+
+
+def _copy(known: Known, options: DataOptions) -> Copy:
+    embedded = known.task.name in SOURCES
+    if options.data_dir is not None and not (embedded and not has_local_copy(known, options.data_dir)):
+        return local_copy(known, options.data_dir)
+    if embedded:
+        return Copy(reviews(known.task.name), place=EMBEDDED)
+    if not known.hub:
+        raise DataError(
+            f"'{known.task.name}' is not on the hub in a form that loads without running code. "
+            f"Give --data-dir with a folder '{known.folder}' in the hub's layout, or the files themselves."
+        )
+    return hub_copy(known.hub, known.config, {split: known.release_name(split) for split in known.split_names})
+
+
+def _adjusted(task: Task, options: DataOptions) -> Task:
+    columns = {"--text": options.text, "--text-pair": options.text_pair, "--label": options.label}
+    given = [flag for flag, value in columns.items() if value is not None]
+    if given:
+        raise RequestError(f"'{task.name}' has fixed columns; {', '.join(given)} is for data of your own.")
+    if options.kind is not None and options.kind != task.kind:
+        raise RequestError(f"'{task.name}' is a task of kind '{task.kind}', not '{options.kind}'.")
+    return replace(
+        task,
+        label=options.tags if options.tags is not None and task.kind == "tags" else task.label,
+        max_length=options.max_length or task.max_length,
+        stride=min(task.stride, (options.max_length or task.max_length) // 3),
+        pool=options.pool or task.pool,
+    )
+
+
+def _stated(copy: Copy, task: Task) -> tuple[str, ...]:
+    if task.label in copy.label_names:
+        return copy.label_names[task.label]
+    raise DataError(
+        f"The copy of '{task.name}' in {copy.place} names no labels for a column '{task.label}'; "
+        f"columns with label names: {', '.join(copy.label_names) or 'none'}."
+    )
+
+
+def _parted(tables: dict[str, pa.Table], task: Task) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
+    labelled, unlabelled = {}, {}
+    for split, rows in tables.items():
+        known = known_rows(rows, task)
+        if task.name == "stsb" and split == "test":  # its release writes -1.0 for every unknown score
+            known = rows[task.label].to_numpy() >= 0
+        if known.all() and rows.num_rows:
+            labelled[split] = rows
+        elif not known.any():
+            unlabelled[split] = rows
+        else:
+            first = int(np.flatnonzero(~known)[0]) + 1
+            raise DataError(f"'{task.name}', {split}: row {first} has a label that is not one of its labels.")
+    return labelled, unlabelled
+
+
+def _held_out(splits: dict[str, pa.Table], task: Task) -> str:
+    classes = splits["train"][task.label].to_numpy() if task.kind == "class" else None
+    splits["train"], splits["validation"] = hold_out(splits["train"], classes)
+    held = splits["validation"].num_rows
+    return f"validation: {held:,} rows held out of train by a fixed seed; no validation part was there"
+
+
+def _measured(splits: dict[str, pa.Table], official: object, notes: list[str]) -> dict[str, str]:
+    sizes = official if isinstance(official, dict) else {}
+    measured = {}
+    for split, rows in splits.items():
+        whole = sizes.get(split, rows.num_rows)
+        partial = rows.num_rows != whole and not _was_held_out(split, sizes)
+        measured[split] = f"{rows.num_rows:,} of {whole:,}" if partial else f"{rows.num_rows:,}"
+        if partial:
+            notes.append(f"{split}: {measured[split]}")
+    return measured
+
+
+def _was_held_out(split: str, official: dict[str, int]) -> bool:
+    return split == "train" and "validation" not in official
+
+
+def _finished(table: TaskTable, options: DataOptions) -> TaskTable:
+    train = table.splits["train"]
+    if options.train_size is None or options.train_size >= train.num_rows:
+        return table
+    smaller = {**table.splits, "train": sample(train, options.train_size, options.seed)}
+    drawn = f"train: {options.train_size:,} of {train.num_rows:,} rows, drawn by seed {options.seed}"
+    whole = table.measured_on["train"].rpartition(" of ")[2]  # of a partial copy, the release's rows
+    return replace(
+        table,
+        splits=smaller,
+        notes=(*table.notes, drawn),
+        measured_on={**table.measured_on, "train": f"{options.train_size:,} of {whole}"},
+    )

@@ -1,0 +1,1 @@
+"""Answers and scores of what was trained; never trains."""

@@ -1,0 +1,164 @@
+"""Scores a delta on a part of its own task, or of other data of the same shape; knows nothing of training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bitfit.backbone.device import Device
+from bitfit.backbone.load import Backbone
+from bitfit.data.catalog import KNOWN
+from bitfit.data.examples import TaskData, digest
+from bitfit.data.options import DataOptions
+from bitfit.data.read.own_files import ALL, labelled_file
+from bitfit.data.read.source import load_task
+from bitfit.data.table import TaskTable
+from bitfit.data.task import Task
+from bitfit.delta.delta import Delta
+from bitfit.errors import DataError, RequestError, nearest
+from bitfit.inference.metrics import score
+from bitfit.inference.predictor import Predictor
+from bitfit.inference.task_data import Data, task_data
+from bitfit.runtime.precision import Precision
+
+PREFERRED = ("test", "validation")  # where no part is asked for: the first of them that has labels
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores, and what they are of."""
+
+    split: str
+    scores: Mapping[str, float]
+    measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
+    notes: tuple[str, ...] = ()  # said aloud
+
+
+def evaluate(
+    backbone: Backbone,
+    delta: Delta,
+    data: Data | None = None,
+    split: str = "test",
+    *,
+    options: DataOptions | None = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> dict[str, float]:
+    """Scores of a delta on one split of its own task, or of other data of the same shape."""
+    return dict(evaluation(backbone, delta, data, split, options=options, precision=precision, device=device).scores)
+
+
+def evaluation(
+    backbone: Backbone,
+    delta: Delta,
+    data: Data | None = None,
+    split: str | None = None,
+    *,
+    options: DataOptions | None = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> Evaluation:
+    """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
+    found = _data(backbone, delta, data or delta.task.name, split, options or DataOptions())
+    _check_same_answers(found.task, delta.task)
+    chosen = _chosen(found, split)
+    notes = list(found.notes)
+    if split is None and chosen not in (PREFERRED[0], ALL):
+        notes.append(f"'{found.task.name}' has no labelled part 'test': scored on '{chosen}'")
+    examples = found.splits[chosen]
+    predictor = Predictor(backbone, delta, precision, notes.append, device)
+    scores = score(delta.task, examples, predictor.outputs(examples))
+    return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
+
+
+def _chosen(data: TaskTable | TaskData, split: str | None) -> str:
+    """The part that is asked for, or the preferred one that is there."""
+    chosen = split or next((name for name in PREFERRED if name in data.splits), next(iter(data.splits)))
+    if chosen not in data.splits:
+        raise RequestError(
+            f"The task '{data.task.name}' has no labelled part '{chosen}'. {nearest(chosen, data.splits)}"
+        )
+    return chosen
+
+
+def _read(backbone: Backbone, data: Data, split: str | None, options: DataOptions) -> TaskData:
+    """Only the part that is scored is tokenized: train may be a hundred times as large."""
+    table = load_task(data, options=options) if isinstance(data, str) else data
+    if isinstance(table, TaskTable):
+        chosen = _chosen(table, split)
+        table = replace(table, splits={chosen: table.splits[chosen]})
+    return task_data(backbone, table, options)
+
+
+def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, options: DataOptions) -> TaskData:
+    """What to score on, read as in training: with the delta's lengths, pooling and, for own data, its columns."""
+    task = delta.task
+    options = replace(options, max_length=options.max_length or task.max_length, pool=task.pool)
+    if isinstance(data, str) and data in KNOWN and task.kind == "tags":
+        options = replace(options, tags=options.tags or task.label)
+    if not isinstance(data, str) or data in KNOWN:
+        return _read(backbone, data, split, options)
+    if data == task.name and not Path(data).exists():
+        raise RequestError(
+            f"The delta was trained on data of your own, '{data}', which it does not hold. Name it with --task PATH."
+        )
+    options = _with_columns(options, task)
+    if split is not None or not Path(data).is_file():
+        return _read(backbone, data, split, options)
+    return _one_file(backbone, delta, data, options)
+
+
+def _with_columns(options: DataOptions, task: Task) -> DataOptions:
+    """The columns of a task, where no others are named."""
+    if task.kind == "tags":
+        return replace(options, kind="tags", tokens=options.tokens or task.texts[0], tags=options.tags or task.label)
+    second = options.text_pair or (task.texts[1] if len(task.texts) > 1 else None)
+    first, label = options.text or task.texts[0], options.label or task.label
+    return replace(options, kind=task.kind, text=first, text_pair=second, label=label)
+
+
+def _one_file(backbone: Backbone, delta: Delta, path: str, options: DataOptions) -> TaskData:
+    """All rows of a file; but of the very file that the delta was trained on, the part that was held out."""
+    try:
+        again = _read(backbone, path, None, options)
+    except DataError:
+        again = None  # too few rows, or too few labels, to train on
+    if again is not None and digest(again.splits["validation"]) == _digests(delta).get("validation"):
+        return replace(again, notes=(*again.notes, f"{path} is what the delta was trained on"))
+    named = replace(
+        delta.task,
+        texts=tuple(name for name in (options.tokens or options.text, options.text_pair) if name),
+        label=options.tags or options.label or delta.task.label,
+        max_length=options.max_length or delta.task.max_length,
+    )
+    return task_data(backbone, labelled_file(Path(path), named), options)
+
+
+def _digests(delta: Delta) -> Mapping[str, str]:
+    """What the delta knows of the parts that it was trained and chosen on."""
+    known = delta.settings.get("data", {})
+    return known if isinstance(known, dict) else {}
+
+
+def _other_rows(delta: Delta, data: TaskData, split: str) -> list[str]:
+    """Remarks on rows that are not those of training, or are those that it learnt from."""
+    known, here = _digests(delta), digest(data.splits[split])
+    if here == known.get("train"):
+        return [f"'{split}' holds the rows that the delta was trained on: its scores flatter"]
+    if split in known and here != known[split]:
+        length = data.task.max_length
+        cut = "" if length == delta.task.max_length else f", cut at {length} pieces and not at {delta.task.max_length}"
+        return [f"'{split}' holds other rows than in training{cut}: another --data-dir, or files that were changed"]
+    return []
+
+
+def _check_same_answers(found: Task, wanted: Task) -> None:
+    """Refuse data of another kind or with other labels."""
+    if found.kind != wanted.kind:
+        raise DataError(f"The delta answers a task of kind '{wanted.kind}'; the data is of kind '{found.kind}'.")
+    if found.labels != wanted.labels:
+        raise DataError(f"The delta answers with the labels {list(wanted.labels)}; the data has {list(found.labels)}.")
+
+
+def _measured(data: TaskData, split: str) -> str:
+    """Rows of a split, in the task's own words where it has them."""
+    return data.measured_on.get(split, f"{len(data.splits[split]):,}")

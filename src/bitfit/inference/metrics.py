@@ -1,0 +1,162 @@
+"""Scores of a task's outputs, each of 0 to 1 (correlations: -1 to 1); knows nothing of models or training.
+
+sklearn, scipy and seqeval are imported when a metric needs them: they take a second to load.
+"""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from string import punctuation
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfit.data.encode.spans import answers
+from bitfit.data.examples import Examples
+from bitfit.data.task import Metric, Task
+from bitfit.errors import DataError, RequestError
+
+Labels = NDArray[Any]
+
+
+def score(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, float]:
+    """The task's metrics by name, its main one first.
+
+    outputs: class (n, labels) logits; number (n,); tags (tokens,) predicted labels; span (tokens, 2) logits.
+    """
+    if task.kind == "span":
+        return _span_scores(task, examples, outputs)
+    known = examples.labels >= 0 if task.kind != "number" else ~np.isnan(examples.labels)
+    if not known.any():
+        raise DataError(f"'{task.name}' cannot be scored: none of the {len(examples):,} rows has its label.")
+    if task.kind == "tags":
+        return _tag_scores(task, examples, np.asarray(outputs), known)
+    found = np.asarray(outputs).argmax(axis=1) if task.kind == "class" else np.asarray(outputs)
+    gold = np.asarray(examples.labels)
+    return {name: _of(task, _PLAIN, name)(gold[known], found[known]) for name in _wanted(task)}
+
+
+def _wanted(task: Task) -> tuple[Metric, ...]:
+    return task.metrics or (task.metric,)
+
+
+def _of(task: Task, functions: Mapping[str, Any], name: str) -> Any:
+    if name not in functions:
+        raise RequestError(
+            f"The metric '{name}' does not fit '{task.name}', a task of kind '{task.kind}'. "
+            f"Metrics that do: {', '.join(functions)}."
+        )
+    return functions[name]
+
+
+def _tag_scores(task: Task, examples: Examples, found: Labels, known: Labels) -> dict[str, float]:
+    gold = np.asarray(examples.labels)
+    scores: dict[str, float] = {}
+    for name in _wanted(task):
+        if name == "entity_f1":
+            scores[name] = _entity_f1(task, examples, found, known)
+        else:
+            scores[name] = _of(task, _PLAIN, name)(gold[known], found[known])
+    return scores
+
+
+def _entity_f1(task: Task, examples: Examples, found: Labels, known: Labels) -> float:
+    """F1 of whole entities as seqeval defines it, over the words of each sentence."""
+    from seqeval.metrics import f1_score
+
+    sentence = np.repeat(np.arange(len(examples)), examples.lengths)[known]
+    edges = np.flatnonzero(np.diff(sentence)) + 1
+    names = np.array(task.labels, object)
+    gold, tags = (np.split(names[np.asarray(values)[known]], edges) for values in (examples.labels, found))
+    with warnings.catch_warnings():  # seqeval warns of a score that is 0 by definition, and of odd tag names
+        warnings.simplefilter("ignore")
+        return float(f1_score([list(row) for row in gold], [list(row) for row in tags], zero_division=0))
+
+
+def _span_scores(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, float]:
+    gold = [row["text"] for row in examples.source["rows"][examples.source["answers"]].to_pylist()]
+    best = [kept[0].text if kept else "" for kept in answers(examples, outputs, n_best=1)]
+    functions: Mapping[str, Callable[..., float]] = {"exact_match": exact_match, "f1": token_f1}
+    return {
+        name: float(np.mean([_of(task, functions, name)(*pair) for pair in zip(best, gold, strict=True)]))
+        for name in _wanted(task)
+    }
+
+
+def _accuracy(gold: Labels, found: Labels) -> float:
+    return float((gold == found).mean())
+
+
+def _f1(gold: Labels, found: Labels) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(gold, found, average="binary", pos_label=1, zero_division=0))
+
+
+def _macro_f1(gold: Labels, found: Labels) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(gold, found, average="macro", zero_division=0))
+
+
+def _matthews(gold: Labels, found: Labels) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(gold, found))
+
+
+def _correlation(name: str) -> Callable[[Labels, Labels], float]:
+    def correlation(gold: Labels, found: Labels) -> float:
+        """0 where either side is constant: no order is not a right order."""
+        from scipy import stats
+
+        if len(gold) < 2 or np.ptp(gold) == 0 or np.ptp(found) == 0:
+            return 0.0
+        with warnings.catch_warnings():  # scipy warns of values that lie very near to each other
+            warnings.simplefilter("ignore")
+            return float(getattr(stats, name)(gold, found).statistic)
+
+    return correlation
+
+
+def _mean_squared_error(gold: Labels, found: Labels) -> float:
+    return float(((gold.astype(np.float64) - found) ** 2).mean())
+
+
+_PLAIN: Mapping[str, Callable[[Labels, Labels], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "macro_f1": _macro_f1,
+    "matthews_correlation": _matthews,
+    "pearson": _correlation("pearsonr"),
+    "spearman": _correlation("spearmanr"),
+    "mean_squared_error": _mean_squared_error,
+}
+
+
+# ---------------------------------------------------------------------- SQuAD v1.1, as its official evaluation has it
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", punctuation)
+
+
+def normalized(answer: str) -> str:
+    """Lower case, without punctuation and articles, single spaces."""
+    return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(answer: str, gold: Sequence[str]) -> float:
+    """1 where the answer is one of the gold ones once normalized, else 0."""
+    return float(normalized(answer) in {normalized(one) for one in gold})
+
+
+def token_f1(answer: str, gold: Sequence[str]) -> float:
+    """The best overlap of words with any gold answer, as F1."""
+    return max((_overlap(normalized(answer).split(), normalized(one).split()) for one in gold), default=0.0)
+
+
+def _overlap(found: list[str], wanted: list[str]) -> float:
+    common = sum((Counter(found) & Counter(wanted)).values())
+    return 2 * common / (len(found) + len(wanted)) if common else 0.0

@@ -1,0 +1,130 @@
+"""Answers of a model over a whole split, for one row or many, and their loss; knows nothing of scores."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitfit.backbone.device import CPU, placed
+from bitfit.data.examples import Examples
+from bitfit.inference.loss import losses
+from bitfit.runtime.layout import Layout
+from bitfit.runtime.row_model import Batch, RowModel
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """One row's answers to a split, in the form that `score` takes."""
+
+    values: NDArray[Any]
+    loss: float | None  # mean over the split; None where labels are unknown
+
+
+TOKENS_A_PASS = 16384  # enough to keep any device busy; more only takes memory
+NUMBERS_A_PASS = 4096 * 384  # that a layer hands on to the next: on a processor, more leave its cache in between
+
+
+def pass_tokens(model: RowModel) -> int:
+    """Tokens of a pass at most; of an image, which is one token to its batch, all places count."""
+    most = TOKENS_A_PASS if model.device.type != "cpu" else min(TOKENS_A_PASS, NUMBERS_A_PASS // model.width)
+    return max(1, most // model.places)
+
+
+def batch_of(
+    examples: Examples, which: NDArray[np.int64], counts: tuple[int, ...], device: torch.device = CPU
+) -> Batch:
+    """These examples laid end to end, on the device of the model; `counts` of them belong to each row."""
+    starts, ends = examples.offsets[which], examples.offsets[which + 1]
+    ids = np.concatenate([examples.ids[a:b] for a, b in zip(starts, ends, strict=True)])
+    types = np.concatenate([examples.types[a:b] for a, b in zip(starts, ends, strict=True)])
+    layout = Layout(tuple((ends - starts).tolist()), counts, device=device)
+    pixels, states = examples.source.get("pixels"), examples.source.get("states")
+    return Batch(
+        layout.fresh(ids.astype(np.int64)),
+        layout.fresh(types.astype(np.int64)),
+        layout,
+        None if pixels is None else layout.fresh(pixels[which]),
+        None if states is None else placed(states.of(examples, which), device),
+    )
+
+
+def labels_of(examples: Examples, which: NDArray[np.int64], per_token: bool, device: torch.device = CPU) -> Tensor:
+    """The labels of these examples, of each token for tags."""
+    if not per_token:
+        return placed(torch.from_numpy(np.asarray(examples.labels[which])), device)
+    parts = [examples.labels[examples.offsets[i] : examples.offsets[i + 1]] for i in which]
+    return placed(torch.from_numpy(np.concatenate(parts).astype(np.int64)), device)
+
+
+def outputs(
+    model: RowModel,
+    values: Mapping[str, Tensor],
+    examples: Examples,
+    rows: int = 1,
+    budget: int | None = None,
+) -> list[Outputs]:
+    """What each row answers to each example, in passes of `budget` tokens of all rows together."""
+    found = [_empty(model, examples) for _ in range(rows)]
+    sums, counts = torch.zeros(2, rows, device=model.device)
+    known = _labels_known(model, examples)
+    was_training = model.training
+    model.eval()
+    for which in by_length(examples, (budget or pass_tokens(model)) // rows):
+        batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows, model.device)
+        with torch.no_grad():
+            answers = model.answers(batch, values).float()
+        if known:
+            labels = labels_of(examples, np.tile(which, rows), model.head.kind == "tags", model.device)
+            loss = losses(model.head.kind, answers, labels, batch.layout)
+            sums, counts = sums + loss.sums, counts + loss.counts
+        for own, part in zip(found, answers.cpu().chunk(rows), strict=True):
+            _place(model, own, examples, which, part)
+    model.train(was_training)
+    means = [float(mean) if known else None for mean in sums / counts.clamp(min=1)]
+    return [Outputs(own, mean) for own, mean in zip(found, means, strict=True)]
+
+
+def _labels_known(model: RowModel, examples: Examples) -> bool:
+    """Can a loss be had?"""
+    if model.head.kind == "number":
+        return not bool(np.isnan(examples.labels).any())
+    return bool((examples.labels >= 0).any() if model.head.kind == "tags" else (examples.labels >= 0).all())
+
+
+def _empty(model: RowModel, examples: Examples) -> NDArray[Any]:
+    """Room for one row's answers to a split."""
+    head = model.head
+    if head.kind == "class":
+        return np.empty((len(examples), head.outputs), np.float32)
+    if head.kind == "number":
+        return np.empty(len(examples), np.float32)
+    tokens = int(examples.offsets[-1])
+    return np.empty(tokens, np.int64) if head.kind == "tags" else np.empty((tokens, 2), np.float32)
+
+
+def _place(model: RowModel, found: NDArray[Any], examples: Examples, which: NDArray[np.int64], answers: Tensor) -> None:
+    """Write a batch's answers where they belong."""
+    if model.head.kind in ("class", "number"):
+        found[which] = answers.numpy() if model.head.kind == "class" else answers[:, 0].numpy()
+        return
+    values = answers.argmax(-1).numpy() if model.head.kind == "tags" else answers.numpy()
+    done = 0
+    for i in which:
+        start, stop = int(examples.offsets[i]), int(examples.offsets[i + 1])
+        found[start:stop] = values[done : done + stop - start]
+        done += stop - start
+
+
+def by_length(examples: Examples, budget: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
+    """All examples in pieces of about `budget` tokens, the longest first; `start` of them are left out."""
+    order = np.argsort(examples.lengths, kind="stable")[::-1]
+    ends = np.cumsum(examples.lengths[order])
+    while start < len(order):
+        used = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, used + budget, side="right")))
+        yield order[start:stop]
+        start = stop

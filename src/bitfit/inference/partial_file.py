@@ -1,0 +1,74 @@
+"""A large result made in parts beside its place: what is done survives a kill, and the whole appears at once.
+
+The folder OUT.partial holds the parts and `job.json`, which says of what they are the parts. Knows nothing of what a
+part holds.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from bitfit.errors import RequestError
+from bitfit.files import clear_parts, held, write_whole
+
+JOB = "job.json"
+
+
+class PartialFile:
+    """The parts of one result, while this process makes them. Use it as a context: it holds the folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.folder = out, out.with_name(out.name + ".partial")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock = held(self.folder / "lock")
+        except BlockingIOError:
+            raise RequestError(f"Another process is making '{out}': wait for it, or choose another --out.") from None
+        clear_parts(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.folder.is_dir() and not any(path.name.isdigit() for path in self.folder.iterdir()):
+            shutil.rmtree(self.folder, ignore_errors=True)  # it never came to a first part
+        self.lock.close()
+
+    def maybe_get_job(self) -> dict[str, Any] | None:
+        """What the parts are of, if there are any."""
+        try:
+            found = json.loads((self.folder / JOB).read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Forget all parts; those made from now on are of this job."""
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+        write_whole(self.folder / JOB, [json.dumps(job, indent=2).encode()])
+
+    def path(self, number: int) -> Path:
+        """Where a part is, counted from 0."""
+        return self.folder / f"{number:08d}"
+
+    def put(self, number: int, content: bytes) -> None:
+        """Keep a part, whole or not at all."""
+        write_whole(self.path(number), [content])
+
+    def join(self, parts: int, join: Callable[[Sequence[Path], IO[bytes]], None]) -> None:
+        """Make the whole of its parts, put it in its place, and forget the parts."""
+        whole = self.folder / ".whole.part"
+        with whole.open("wb") as file:
+            join([self.path(number) for number in range(parts)], file)
+            file.flush()
+            os.fsync(file.fileno())
+        whole.replace(self.out)
+        shutil.rmtree(self.folder, ignore_errors=True)

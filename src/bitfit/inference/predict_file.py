@@ -1,0 +1,178 @@
+"""Answers a whole file with a delta: a part at a time, in order, going on after a kill; knows no file format.
+
+The file is looked through once before: where anything in it is wrong, nothing is answered.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bitfit.backbone.device import Device, chosen_device
+from bitfit.backbone.load import Backbone
+from bitfit.data.read.chunk import Chunk
+from bitfit.data.read.formats import read_chunks
+from bitfit.data.read.inputs import Inputs
+from bitfit.data.read.scan import Scan, scan
+from bitfit.data.task import Task
+from bitfit.data.write.formats import WRITERS, AnswerWriter, check_ending
+from bitfit.delta.delta import Delta
+from bitfit.errors import RequestError
+from bitfit.inference.partial_file import PartialFile
+from bitfit.inference.predictor import ANSWER, Answer, Predictor, answer_table
+from bitfit.runtime.environment import surroundings
+from bitfit.runtime.precision import Precision, compute_format, trusted
+from bitfit.watcher import Watcher
+
+ROWS = 1024  # of a chunk: little enough to lose, enough to fill a pass with texts of like length
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file to answer: where it is, and what is called otherwise in it."""
+
+    path: Path
+    renamed: Mapping[str, str] | None = None  # the file's columns by the task's, where they differ
+    answer: str = ANSWER  # name of the first column of answers; the others begin with it
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    rows: int
+    before: int  # of them, those that an earlier process had answered
+
+
+def predict_file(
+    backbone: Backbone,
+    delta: Delta,
+    source: Path | InputFile,
+    out: Path,
+    *,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    watcher: Watcher | None = None,
+) -> Written:
+    """Write the file's columns and the answers to its rows, in their order, to a CSV, JSON lines or Parquet file.
+
+    What is done is kept in the folder OUT.partial until the end: the same call goes on after a kill, and ends with the
+    same file.
+    """
+    reading = source if isinstance(source, InputFile) else InputFile(Path(source))
+    watcher = watcher or Watcher()
+    ending = check_ending(out)
+    if out.exists() and reading.path.exists() and out.samefile(reading.path):
+        raise RequestError(f"'{out}' is the input itself: choose another --out.")
+    if not out.parent.is_dir():
+        raise RequestError(f"--out is in a folder that does not exist: '{out.parent}'. Make it first.")
+    delta.check(backbone)
+    inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
+    watcher.note(f"{reading.path}: every row is checked before the first is answered")
+    found = scan(reading.path, inputs, ROWS)
+    writer = _writer(ending, found, delta.task, reading)
+    with PartialFile(out) as parts:
+        there, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
+        job, kept = _job(parts, _asked(delta, reading, ending), (precision, there), watcher)
+        compute, kind = job["surroundings"]["compute"], job["surroundings"]["device"]
+        predictor = Predictor(backbone, delta, compute, watcher.note, kind)
+        filling = _Filling(predictor, inputs, reading, writer)
+        return filling.fill(parts, found.rows, kept, watcher)
+
+
+def answered(
+    backbone: Backbone, delta: Delta, reading: InputFile, precision: Precision = "auto", device: Device = "auto"
+) -> Iterator[list[Any]]:
+    """The answers alone, a part of the file at a time, for whoever writes no file."""
+    inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
+    scan(reading.path, inputs, ROWS)
+    predictor = Predictor(backbone, delta, precision, device=device)
+    for chunk in read_chunks(reading.path, ROWS):
+        table = inputs.table(chunk, [])
+        texts = zip(*(chunk.columns[name] for name in inputs.columns), strict=True)
+        yield list(zip(texts, predictor.answers(table), strict=True))
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """What turns a part of the input into a part of the output."""
+
+    predictor: Predictor
+    inputs: Inputs
+    reading: InputFile
+    writer: AnswerWriter
+
+    def fill(self, parts: PartialFile, rows: int, kept: bool, watcher: Watcher) -> Written:
+        """Answer what is not answered yet, then make the whole."""
+        done, before, number = 0, 0, 0
+        for number, chunk in enumerate(read_chunks(self.reading.path, ROWS), start=1):
+            if kept and parts.path(number - 1).exists():
+                before += len(chunk)
+            else:
+                parts.put(number - 1, self._part(chunk))
+            done += len(chunk)
+            watcher.answered(done, rows, before)
+        parts.join(number, self.writer.join)
+        return Written(done, before)
+
+    def _part(self, chunk: Chunk) -> bytes:
+        """The rows with their answers."""
+        answers = self.predictor.answers(self.inputs.table(chunk, []))
+        return self.writer.part(self._columns(chunk, answers))
+
+    def _columns(self, chunk: Chunk, answers: list[Answer]) -> dict[str, Any]:
+        """Every column of the output; a part of JSON lines may lack some."""
+        table = answer_table(self.predictor.task, answers, self.reading.answer)
+        own = {name: table[name].to_pylist() for name in table.column_names}
+        missing = [None] * len(chunk)
+        return {name: own[name] if name in own else chunk.columns.get(name, missing) for name in self.writer.types}
+
+
+def _writer(ending: str, found: Scan, task: Task, reading: InputFile) -> AnswerWriter:
+    """The output's format and columns."""
+    answers = answer_table(task, [], reading.answer).schema
+    twice = [name for name in answers.names if name in found.types]
+    if twice:
+        raise RequestError(
+            f"{reading.path} has a column '{twice[0]}' already. Name the answers otherwise: --answer NAME."
+        )
+    types = {**found.types, **{field.name: field.type for field in answers}}
+    return WRITERS[ending](types)
+
+
+def _job(
+    parts: PartialFile, asked: Mapping[str, Any], machine: tuple[Precision, torch.device], watcher: Watcher
+) -> tuple[dict[str, Any], bool]:
+    """What is to be done, and whether the parts that are there already are parts of it.
+
+    `auto` measures the processor, but a job that goes on keeps to what it began with.
+    """
+    there, (precision, device) = parts.maybe_get_job(), machine
+    if there is not None and there.get("asked") == asked:
+        before = there.get("surroundings", {})
+        compute = before.get("compute")
+        now = surroundings(compute_format(compute if precision == "auto" else precision, device), device)
+        if {**before, "threads": 0} == {**now, "threads": 0}:
+            return there, True
+    if there is not None:
+        watcher.note(f"{parts.folder} holds the beginning of other work (another input, delta or version): begun anew")
+    job = {"asked": dict(asked), "surroundings": surroundings(compute_format(precision, device), device)}
+    parts.begin(job)
+    return job, False
+
+
+def _asked(delta: Delta, reading: InputFile, ending: str) -> dict[str, Any]:
+    """All that decides the output, by content: the input's name does not count, its ending does."""
+    with reading.path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "input": {"bytes": reading.path.stat().st_size, "sha256": content, "ending": reading.path.suffix.lower()},
+        "delta": hashlib.sha256(delta.to_bytes()).hexdigest(),
+        "renamed": dict(reading.renamed or {}),
+        "answer": reading.answer,
+        "output": ending,
+        "rows": ROWS,
+    }

@@ -1,0 +1,90 @@
+"""A delta and its backbone as an ordinary transformers checkpoint; knows nothing of how deltas are stored.
+
+The folder loads without this package: `AutoModelForSequenceClassification.from_pretrained(folder)`.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from bitfit.backbone.load import Backbone, quiet
+from bitfit.data.task import Task
+from bitfit.delta.delta import Delta
+from bitfit.errors import DeltaError
+from bitfit.files import new_folder
+from bitfit.methods.lora import fold
+from bitfit.methods.name import MethodName
+from bitfit.methods.prepare import carried_by
+
+# What a configuration says so that a bias-free architecture has biases.
+BIAS_SETTINGS = {
+    "llama": ("attention_bias", "mlp_bias"),
+    "modernbert": ("attention_bias", "mlp_bias", "norm_bias"),
+}
+
+
+def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
+    """Writes the trained model and what makes its inputs to a new folder, whole or not at all."""
+    with new_folder(Path(folder)) as place, delta.applied(backbone) as model:
+        _refuse_own_head(model, delta.task)
+        _name_labels(model, delta.task)
+        _write(_ordinary(model, delta), backbone, place)
+    return Path(folder)
+
+
+def _refuse_own_head(model: PreTrainedModel, task: Task) -> None:
+    if type(model).__module__.startswith("transformers."):
+        return
+    remedy = "Train with the architecture's own head (--pool first) to merge."
+    if task.kind in ("tags", "span"):
+        remedy = f"'{model.config.model_type}' has none for the kind '{task.kind}': keep the delta file."
+    raise DeltaError(f"{type(model).__name__} is bitfit's own head, which transformers cannot load by itself. {remedy}")
+
+
+def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
+    """The trained model without new parameters that transformers would not know."""
+    graft = carried_by(model)
+    if graft is None:
+        return model
+    family = MethodName.parse(graft.method).family
+    if family == "lora":
+        fold(model)
+        return model
+    if family == "added-bias" and model.config.model_type in BIAS_SETTINGS:
+        return _with_biases(model)
+    raise DeltaError(
+        f"'{delta.method}' put new parameters into the model, and an ordinary checkpoint of {type(model).__name__} "
+        "has no place for them. Keep the delta file, or merge one of a method that changes the model's own parameters."
+    )
+
+
+def _with_biases(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model built with biases wherever its configuration can ask for them; new ones are zero."""
+    config = copy.deepcopy(model.config)
+    for setting in BIAS_SETTINGS[config.model_type]:
+        setattr(config, setting, True)
+    with torch.device("meta"), quiet():
+        roomy = type(model)(config)
+    state = model.state_dict()
+    for name, parameter in roomy.named_parameters():
+        if name not in state and name.endswith(".bias"):
+            state[name] = torch.zeros(parameter.shape)
+    roomy.load_state_dict(state, assign=True)
+    return roomy
+
+
+def _name_labels(model: PreTrainedModel, task: Task) -> None:
+    """The config is the task model's own copy, so the backbone's keeps what it said."""
+    if task.labels:
+        model.config.id2label = dict(enumerate(task.labels))
+        model.config.label2id = {label: number for number, label in enumerate(task.labels)}
+
+
+def _write(model: PreTrainedModel, backbone: Backbone, place: Path) -> None:
+    with quiet():
+        model.save_pretrained(place)
+        for reader in (backbone.tokenizer, backbone.processor):
+            if reader is not None:
+                reader.save_pretrained(place)

@@ -1,0 +1,108 @@
+"""A `lora` delta as a PEFT adapter folder, and back; knows nothing of training.
+
+The folder is what `PeftModel.from_pretrained` reads: adapter_config.json and adapter_model.safetensors. PEFT leaves
+its name for the adapter out of the file's keys, and puts its own two levels of the tree before them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_safetensors
+from safetensors.numpy import save as make_safetensors
+from transformers import PreTrainedModel
+
+from bitfit.backbone.anatomy import SYMBOLS, sites
+from bitfit.backbone.heads import head_names
+from bitfit.backbone.load import Backbone
+from bitfit.data.task import Task
+from bitfit.delta.delta import Delta
+from bitfit.errors import DeltaError, RequestError
+from bitfit.files import new_folder
+from bitfit.methods.lora import ADAPTER, FUSED, config, targets
+from bitfit.methods.name import MethodName
+from bitfit.methods.selection import select
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TREE = "base_model.model."
+KINDS = {"class": "SEQ_CLS", "number": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
+# Settings that change what an adapter computes; others are fine as long as they are off.
+UNKNOWN = ("use_dora", "use_rslora", "fan_in_fan_out_pattern", "rank_pattern", "alpha_pattern", "layer_replication")
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def write_adapter(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
+    """Writes a delta of the method `lora` to a new folder that PEFT reads, whole or not at all."""
+    name = MethodName.parse(delta.method)
+    if name.family != "lora":
+        raise DeltaError(f"PEFT's adapters hold what 'lora' trains; this delta's method is '{delta.method}'.")
+    with new_folder(Path(folder)) as place:
+        delta.check(backbone)
+        model = backbone.task_model(delta.task.head)
+        settings = config(model, name)
+        settings.task_type = KINDS[delta.task.kind]
+        settings.modules_to_save = sorted({key.partition(".")[0] for key in head_names(model)})
+        settings.base_model_name_or_path = backbone.name
+        settings.inference_mode = True
+        tensors = {TREE + slot.name.replace(f".{ADAPTER}.", "."): delta.values[slot.key] for slot in delta.slots}
+        settings.save_pretrained(place)
+        (place / WEIGHTS).write_bytes(make_safetensors(tensors, {"format": "pt"}))
+    return Path(folder)
+
+
+def read_adapter(folder: str | Path, backbone: Backbone, task: Task) -> Delta:
+    """The delta of a PEFT adapter; the task is what the folder does not say."""
+    settings, tensors = _read(Path(folder))
+    model = backbone.task_model(task.head)
+    name = _method(settings, tensors, model)
+    selection = select(model, name.text, "full")
+    values = {}
+    for slot in selection.slots:
+        value = tensors.pop(slot.name.replace(f".{ADAPTER}.", "."), None)
+        if value is None or value.shape != slot.shape:
+            found = "no such tensor" if value is None else f"the shape {value.shape}"
+            raise DeltaError(f"{folder} needs '{slot.name}' with the shape {slot.shape}; found {found}.")
+        values[slot.key] = value
+    if tensors:
+        raise DeltaError(f"{folder} holds tensors that 'lora' does not have: {sorted(tensors)[:3]}.")
+    return Delta(backbone.name, backbone.fingerprint, name.text, "full", selection.slots, values, task)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Arrays]:
+    """The two files, the tensors by the task model's names."""
+    try:
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = read_safetensors((folder / WEIGHTS).read_bytes())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DeltaError(f"'{folder}' is no PEFT adapter: {CONFIG} and {WEIGHTS} were expected ({error}).") from error
+    if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
+        raise DeltaError(f"'{folder}' holds no LoRA adapter.")
+    strange = [key for key in UNKNOWN if settings.get(key)] + ["bias"] * (settings.get("bias", "none") != "none")
+    if strange:
+        raise DeltaError(f"'{folder}' uses {', '.join(strange)}, which 'lora' here does not have.")
+    return settings, {key.removeprefix(TREE): value.astype(np.float32) for key, value in tensors.items()}
+
+
+def _method(settings: dict[str, Any], tensors: Arrays, model: PreTrainedModel) -> MethodName:
+    """The method's name that puts pairs exactly where the adapter has them."""
+    wanted = {key.partition(".lora_")[0] for key in tensors if ".lora_" in key}
+    here = [site for site in sites(model) if site.name in wanted]
+    roles = {"query" if site.role == FUSED else site.role for site in here}
+    layers = sorted({site.layer for site in here if site.layer is not None})
+    words = [f"r={settings.get('r')}", f"alpha={settings.get('lora_alpha')}", *sorted(roles)]
+    every = {site.layer for site in sites(model) if site.layer is not None}
+    where = "" if set(layers) == every else "@" + ",".join(map(str, layers))
+    try:
+        name = MethodName.parse(f"lora[{','.join(words)}]{where}")
+        if set(targets(model, name)) == wanted:
+            return name
+    except RequestError as error:
+        raise DeltaError(f"The adapter does not fit {type(model).__name__}. {error}") from error
+    raise DeltaError(
+        f"The adapter sits on projections of {type(model).__name__} that no 'lora' here names: the same roles "
+        f"({', '.join(sorted(SYMBOLS))} ...) in each of its layers were expected."
+    )

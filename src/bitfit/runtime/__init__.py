@@ -1,0 +1,1 @@
+"""How a frozen model runs, for many rows of the bias matrix at once."""

@@ -1,0 +1,358 @@
+"""The only training loop: rows of one matrix over one frozen backbone, each with its own data and settings.
+
+`Training.run` is the loop and `Training.step` the step; read those two first. Knows nothing of files, commands or
+what the rows stand for.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitfit.backbone.device import placed
+from bitfit.data.examples import Examples, TaskData
+from bitfit.data.task import better
+from bitfit.errors import RequestError
+from bitfit.inference.loss import losses
+from bitfit.inference.metrics import score
+from bitfit.inference.outputs import batch_of, labels_of, outputs, pass_tokens
+from bitfit.inference.pass_budget import Budget
+from bitfit.methods.theta import ThetaMap
+from bitfit.runtime.dropout import draws_on
+from bitfit.runtime.row_model import RowModel
+from bitfit.training import order
+from bitfit.training.checkpoint import CheckpointWriter, State
+from bitfit.training.config import TrainConfig, factor
+from bitfit.training.loss_queue import Shares, StepLosses
+from bitfit.training.optimizer import RowAdamW
+from bitfit.training.train_scores import TrainScores
+from bitfit.watcher import Watcher
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be trained, on what, how."""
+
+    model: RowModel
+    rows: ThetaMap
+    data: TaskData
+    configs: tuple[TrainConfig, ...]  # one for each row, learning rates settled
+    start: Tensor  # (rows, P); the training takes it over
+
+
+@dataclass
+class Progress:
+    """How far one row is, and the best it has been. All of it goes into a checkpoint."""
+
+    config: TrainConfig
+    steps: int  # in all
+    step: int = 0
+    epoch: int = 0  # finished ones
+    best_score: float | None = None
+    best_epoch: int = 0
+    loss_sum: float = 0.0  # of this epoch's steps
+    history: list[dict[str, Any]] = field(default_factory=list)
+    ended: bool = False
+    diverged: str | None = None  # why it ended, where a loss was no longer finite
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the settings, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name != "config"}
+
+
+class Training:
+    """A job under way. With a keeper it writes checkpoints, and goes on from the last one."""
+
+    def __init__(self, job: Job, watcher: Watcher, keeper: CheckpointWriter | None = None) -> None:
+        self.job, self.watcher, self.keeper = job, watcher, keeper
+        self.train: Examples = job.data.splits["train"]
+        self.validation = job.data.splits.get("validation")
+        self.an_epoch = [order.steps_an_epoch(len(self.train), c.batch_size) for c in job.configs]
+        self.progress = [Progress(c, n * c.epochs) for c, n in zip(job.configs, self.an_epoch, strict=True)]
+        self.active = list(range(len(job.configs)))  # numbers of the rows that still train
+        self.theta = job.start.clone().requires_grad_()
+        self.optimizer = RowAdamW(self.theta.data, job.rows.decays(), job.rows.rates())
+        self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
+        self.best = job.start
+        self.chosen = TrainScores(job.data.task, self.train, len(job.configs), job.model.device)
+        self.budget = Budget(pass_tokens(job.model), int(self.train.lengths.max()), watcher.note)
+        self.tokens = 0  # real ones, read in training
+        self.seconds = 0.0  # in steps, without evaluation
+        self.stopped = False  # by the user
+        self.unread: list[StepLosses] = []  # of the last steps
+        self.behind = 0 if job.model.device.type == "cpu" else 1  # steps that the host may be ahead of their losses
+
+    def run(self) -> None:
+        """Train every row to its end. Ctrl-C ends it early with what was best so far."""
+        self.watcher.started(max(p.steps for p in self.progress), len(self.progress))
+        self._resume()
+        try:
+            self.finish_epochs()  # a checkpoint may stand between a step and its scores
+            while self.active:
+                self.step()
+                self._keep()
+                self.finish_epochs()
+            if not all(state.diverged for state in self.progress):  # then there is nothing to go on to
+                self._keep(last=True)
+        except KeyboardInterrupt:
+            self.stopped = True
+            self._keep_unscored()
+
+    def step(self) -> None:
+        """One optimizer step of every active row. On a GPU the host waits for nothing but the step before."""
+        start = time.perf_counter()
+        states = [self.progress[row] for row in self.active]
+        shares = self._gradients()
+        self.unread.append(StepLosses(self.active, [state.step for state in states], self.tokens, shares))
+        self.optimizer.step(
+            _taken(self.theta),
+            [_rate(state) * factor(state.config, state.step, state.steps) for state in states],
+            [state.config.clip for state in states],
+            [state.config.weight_decay for state in states],
+        )
+        for state in states:
+            state.step += 1
+        self.seconds += time.perf_counter() - start
+        self.read_losses(self.behind)
+
+    def read_losses(self, behind: int = 0) -> None:
+        """Those of all steps but the last `behind`: added up and told to the watcher. A row with one that is not finite
+        leaves the batch."""
+        while len(self.unread) > behind:
+            start = time.perf_counter()
+            step = self.unread.pop(0)
+            found = step.read()
+            self.seconds += time.perf_counter() - start
+            for row, before, loss in zip(step.rows, step.steps, found, strict=True):
+                if math.isfinite(loss):
+                    self.progress[row].loss_sum += loss
+                else:
+                    self._diverge(row, _diverged_in_training(self.progress[row], before, loss))
+            finite = [loss for loss in found if math.isfinite(loss)]
+            self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
+        self._leave()
+
+    def finish_epochs(self) -> None:
+        """Score the rows that have just seen all their data; rows at their end leave the batch."""
+        states = self.progress
+        done = [row for row in self.active if states[row].step == (states[row].epoch + 1) * self.an_epoch[row]]
+        if not done:
+            return
+        self.read_losses()
+        done = [row for row in done if row in self.active]
+        for row, scores in zip(done, self._validate(done), strict=True):
+            self._record(row, scores)
+        self._leave()
+
+    def _diverge(self, row: int, why: str) -> None:
+        """This row has no use for further steps; the others go on."""
+        state = self.progress[row]
+        if state.diverged is None:
+            state.diverged, state.ended = why, True
+            if len(self.progress) > 1:
+                self.watcher.note(f"row {row + 1} leaves the grid: {why}")
+
+    def _gradients(self) -> Shares:
+        """Fill theta's gradient; returns what each row lost. Where memory runs out, smaller passes do it."""
+        batches = [self._examples_now(row) for row in self.active]
+        drawn, tokens = self.draws.state(), self.tokens
+        self.job.model.train()
+        self.job.model.flow.draws = self.draws
+
+        def attempt(budget: int) -> Shares:
+            self.theta.grad, self.tokens = None, tokens  # an attempt before this one may have failed half-way
+            self.draws.restore(drawn)
+            return self._passes(batches, budget)
+
+        return self.budget.fit(attempt)
+
+    def _passes(self, batches: list[NDArray[np.int64]], budget: int) -> Shares:
+        """All passes of a step, of at most `budget` tokens each where that can be."""
+        chunks = [order.micro_batches(i, own, self.train.lengths, budget) for i, own in enumerate(batches)]
+        counts = [self._count(own) for own in batches]
+        passes = order.shared_passes(chunks, self.train.lengths, budget)
+        shares = [([chunk.row for chunk in shared], self._pass(shared, counts)) for shared in passes]
+        penalty = self.job.rows.add_penalty(self.theta)
+        if penalty is not None:
+            shares.append((list(range(len(self.active))), penalty))
+        return shares
+
+    def _pass(self, shared: list[order.MicroBatch], counts: list[float]) -> Tensor:
+        """Forward and backward through some chunks; returns each one's share of its row's mean loss."""
+        here, parts = [chunk.row for chunk in shared], [chunk.examples for chunk in shared]
+        which, device = np.concatenate(parts), self.job.model.device
+        batch = batch_of(self.train, which, tuple(len(own) for own in parts), device)
+        kind = self.job.data.task.kind
+        labels = labels_of(self.train, which, kind == "tags", device)
+        with self.draws.only(here):
+            answers = self.job.model.answers(batch, self.job.rows.drawn(self._theta(here), self.draws))
+            loss = losses(kind, answers, labels, batch.layout)
+            shares = loss.sums / placed(torch.tensor([counts[i] for i in here]), device)
+            shares.sum().backward()
+        self.chosen.note([self.active[i] for i in here], parts, answers, batch.layout)
+        self.tokens += len(batch.ids)
+        return shares.detach()
+
+    def _theta(self, here: list[int]) -> Tensor:
+        """The values of these active rows."""
+        if len(here) == len(self.active):
+            return self.theta
+        return self.theta.index_select(0, placed(torch.tensor(here), self.theta.device))
+
+    def _examples_now(self, row: int) -> NDArray[np.int64]:
+        """The row's next batch."""
+        state = self.progress[row]
+        epoch, step = divmod(state.step, self.an_epoch[row])
+        size = state.config.batch_size
+        return order.shuffled(state.config.seed, epoch, len(self.train))[step * size : (step + 1) * size]
+
+    def _count(self, examples: NDArray[np.int64]) -> float:
+        """What a batch's loss is divided by: examples, or labelled words."""
+        if self.job.data.task.kind != "tags":
+            return float(len(examples))
+        return max(1.0, float((labels_of(self.train, examples, per_token=True) >= 0).sum()))
+
+    def _validate(self, rows: list[int]) -> list[dict[str, float]]:
+        """Validation scores of these rows' values of now."""
+        validation = self.validation
+        if validation is None or not rows:
+            return [{} for _ in rows]
+        places = [self.active.index(row) for row in rows]
+        with torch.no_grad():
+            values = self.job.rows.tensors(self._theta(places))
+        found = self.budget.fit(lambda budget: outputs(self.job.model, values, validation, len(rows), budget))
+        return [{"loss": own.loss or 0.0, **score(self.job.data.task, validation, own.values)} for own in found]
+
+    def _record(self, row: int, scores: dict[str, float]) -> None:
+        """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""
+        state, task = self.progress[row], self.job.data.task
+        state.epoch += 1
+        if not math.isfinite(scores.get("loss", 0.0)):
+            self._diverge(row, _diverged_in_validation(state, scores["loss"]))
+            return
+        train = {"loss": state.loss_sum / self.an_epoch[row], **self.chosen.scores(row)}
+        state.loss_sum = 0.0
+        state.history.append({"epoch": state.epoch, "step": state.step, "train": train, "validation": scores})
+        now = scores.get(task.metric)
+        if now is None or state.best_score is None or better(task.metric, now, state.best_score):
+            state.best_score, state.best_epoch = now, state.epoch
+            self.best[row] = self.theta.detach()[self.active.index(row)]
+        patience = state.config.patience
+        waited = state.epoch - state.best_epoch
+        state.ended = state.step >= state.steps or (patience is not None and waited >= patience)
+        self.watcher.evaluated(row, state.epoch, scores)
+
+    def _leave(self) -> None:
+        """Take the rows that have ended out of the matrix."""
+        stay = [i for i, row in enumerate(self.active) if not self.progress[row].ended]
+        if len(stay) == len(self.active):
+            return
+        self.active = [self.active[i] for i in stay]
+        self.draws.select(stay)
+        if stay:
+            self.theta = self.theta.detach()[stay].clone().requires_grad_()
+            self.optimizer.select(self.theta.data, stay)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _keep(self, last: bool = False) -> None:
+        """Write a checkpoint if it is time."""
+        if self.keeper is not None:
+            self.keeper.keep(max(p.step for p in self.progress), self.state, last)
+
+    def _resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        state = None if self.keeper is None else self.keeper.latest()
+        if state is not None:
+            self.restore(state)
+            self.watcher.resumed(max(p.step for p in self.progress), self.tokens)
+
+    def state(self) -> State:
+        """Everything that the rest of the run depends on. The order of the data is not in it: seeds and steps give it.
+
+        The tensors are the run's own, not copies, where they lie on the host.
+        """
+        self.read_losses()
+        facts = {
+            "active": self.active,
+            "progress": [progress.to_json() for progress in self.progress],
+            "draws": self.draws.state(),
+            "budget": self.budget.tokens,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "device": self.theta.device.type,
+        }
+        held = {"theta": self.theta.detach(), "best": self.best, **self.optimizer.state()}
+        held |= self.chosen.state(self.active)
+        return State(facts, {name: tensor.cpu().numpy() for name, tensor in held.items()})
+
+    def restore(self, state: State) -> None:
+        """Be where `state` was taken."""
+        facts, device = state.facts, self.theta.device
+        _refuse_another_device(facts.get("device", "cpu"), device.type)
+        held = {name: torch.from_numpy(values).to(device) for name, values in state.tensors.items()}
+        self.draws.select([self.active.index(row) for row in facts["active"]])
+        self.draws.restore(facts["draws"])
+        self.active = list(facts["active"])
+        for progress, saved in zip(self.progress, facts["progress"], strict=True):
+            for field_ in fields(progress):
+                if field_.name != "config":
+                    setattr(progress, field_.name, saved[field_.name])
+        self.budget.tokens, self.tokens, self.seconds = facts["budget"], facts["tokens"], facts["seconds"]
+        self.theta, self.best = held["theta"].requires_grad_(), held["best"]
+        self.optimizer.restore(self.theta.data, held)
+        self.chosen.restore(self.active, held)
+
+    def _keep_unscored(self) -> None:
+        """Stopped before a row's first epoch was scored: its values of now are the best there are."""
+        for place, row in enumerate(self.active):
+            if self.progress[row].epoch == 0:
+                self.best[row] = self.theta.detach()[place]
+
+
+def _taken(theta: Tensor) -> Tensor:
+    """Theta's gradient, which the optimizer may change; theta is left without one."""
+    grad, theta.grad = theta.grad, None
+    assert grad is not None
+    return grad
+
+
+def _rate(state: Progress) -> float:
+    """The row's learning rate before its schedule."""
+    assert state.config.learning_rate is not None
+    return state.config.learning_rate
+
+
+def _diverged_in_training(state: Progress, before: int, loss: float) -> str:
+    """Names the step and the learning rate."""
+    rate = _rate(state)
+    return (
+        f"The loss became {loss} at step {before + 1} of {state.steps} with learning rate {rate:g} "
+        f"({rate * factor(state.config, before, state.steps):g} at that step), seed {state.config.seed}. "
+        + _remedy(state)
+    )
+
+
+def _diverged_in_validation(state: Progress, loss: float) -> str:
+    return (
+        f"The loss on validation became {loss} after epoch {state.epoch} of {state.config.epochs} with learning rate "
+        f"{_rate(state):g}, seed {state.config.seed}. {_remedy(state)}"
+    )
+
+
+def _remedy(state: Progress) -> str:
+    return f"Expected a finite number. Try a learning rate of {_rate(state) / 3:.1g} or a longer warm-up."
+
+
+def _refuse_another_device(there: str, here: str) -> None:
+    """Each kind of device has draws of its own kind."""
+    if there != here:
+        raise RequestError(
+            f"The checkpoint was taken on the device '{there}', and this run is on '{here}', where dropout is drawn "
+            f"otherwise. Go on with --device {there}, choose another --out, or start afresh with --overwrite."
+        )

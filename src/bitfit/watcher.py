@@ -1,0 +1,25 @@
+"""What a run tells whoever watches it; the training code prints and logs nothing itself."""
+
+from collections.abc import Mapping
+
+
+class Watcher:
+    """Hears of a run's progress. This one ignores it all: override what is of interest."""
+
+    def started(self, steps: int, rows: int) -> None:
+        """Before the first step of `steps`."""
+
+    def resumed(self, step: int, tokens: int) -> None:
+        """After `started`, where a checkpoint is gone on from: so many steps and tokens are done already."""
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        """After each step; `tokens` real ones were read so far, `loss` is the mean over rows."""
+
+    def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
+        """A row's validation scores after an epoch, counted from 1."""
+
+    def answered(self, done: int, rows: int, before: int) -> None:
+        """So many rows of a file are answered, `before` of them by an earlier process."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""

@@ -1,0 +1,63 @@
+"""A file is looked through whole: rows and types found, every problem named, reading stopped where all is wrong."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bitfit.data.read.inputs import Inputs
+from bitfit.data.read.scan import MOST_PROBLEMS, scan
+from bitfit.data.task import Task
+from bitfit.errors import DataError, RequestError
+
+TASK = Task("t", "class", ("text",), "label", ("no", "yes"))
+
+
+def test_rows_and_types(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "n": null}\n{"text": "b", "n": 1, "none": null}\n{"text": "c", "n": 2.5}\n')
+    found = scan(path, Inputs.of(TASK), 1)
+    assert found.rows == 3
+    assert found.types == {"text": pa.string(), "n": pa.float64(), "none": pa.string()}
+
+
+def test_problems_of_all_parts_are_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n{"other": 1}\nno json\n{"text": 5}\n')
+    with pytest.raises(DataError, match="3 problems") as caught:
+        scan(path, Inputs.of(TASK), 1)
+    for words in (
+        "row 2: no column 'text'. Known: other",
+        "row 3: Expecting value",
+        "row 4, column 'text': expected a",
+    ):
+        assert words in str(caught.value)
+
+
+def test_problems_are_told_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("one,two\n,b\na,\n,b\n")
+    task = Task("pair", "number", ("one", "two"), "n")
+    with pytest.raises(DataError) as caught:
+        scan(path, Inputs.of(task), 10)
+    assert [problem.split(", ")[1] for problem in caught.value.problems] == ["row 1", "row 2", "row 3"]
+
+
+def test_reading_stops_where_all_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,n\n" + ",1\n" * (5 * MOST_PROBLEMS))
+    with pytest.raises(DataError, match="1,001 problems") as caught:
+        scan(path, Inputs.of(TASK), 100)
+    assert len(caught.value.problems) < 30
+
+
+def test_a_file_without_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n")
+    with pytest.raises(DataError, match="has no rows"):
+        scan(tmp_path / "a.csv", Inputs.of(TASK), 10)
+
+
+def test_only_columns_of_the_task_are_renamed() -> None:
+    assert Inputs.of(TASK, renamed={"text": "body"}).columns == ("body",)
+    with pytest.raises(RequestError, match="The task reads text; found title to be renamed"):
+        Inputs.of(TASK, renamed={"title": "body"})

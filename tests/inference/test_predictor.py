@@ -1,0 +1,134 @@
+"""Answers of every kind: each what its own numbers say, alone and among others; what cannot be answered is named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from transformers import ViTImageProcessor
+
+import bitfit
+from bitfit.data.encode.encoder import ExampleEncoder
+from bitfit.data.read.images import image_arrays
+from bitfit.errors import BackboneError, DataError, DeltaError
+from bitfit.inference.predictor import Predictor, answer_table
+from tests.models import tiny_backbone
+from tests.training.trained import SETTINGS, TASKS, rows, sentence, trained
+
+TEXTS = [sentence(number, 3 + number % 6) for number in range(9)]
+PAIRS = [(sentence(number), sentence(number + 1, 7)) for number in range(9)]
+ASKED = {"class": TEXTS, "pair": PAIRS, "number": TEXTS, "tags": TEXTS, "span": PAIRS}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_each_answer_is_that_of_the_text_alone(kind: str) -> None:
+    backbone, delta = trained(kind)
+    together = bitfit.predict(backbone, delta, ASKED[kind], "fp32")
+    assert len(together) == 9
+    for text, found in zip(ASKED[kind], together, strict=True):
+        alone = bitfit.predict(backbone, delta, [text], "fp32")[0]
+        if kind == "number":
+            assert found.value == pytest.approx(alone.value, abs=1e-4)
+        else:
+            assert found.value == alone.value
+        assert found.scores == (None if alone.scores is None else pytest.approx(alone.scores, abs=1e-4))
+
+
+@pytest.mark.parametrize("kind", ["class", "pair"])
+def test_a_label_comes_with_the_share_of_every_label(kind: str) -> None:
+    backbone, delta = trained(kind)
+    for answer in bitfit.predict(backbone, delta, ASKED[kind]):
+        assert answer.scores is not None
+        assert tuple(answer.scores) == delta.task.labels
+        assert sum(answer.scores.values()) == pytest.approx(1)
+        assert answer.scores[answer.value] == max(answer.scores.values())
+
+
+def test_every_word_has_a_tag_and_those_cut_off_have_none() -> None:
+    backbone, delta = trained("tags")
+    short, long = bitfit.predict(backbone, delta, [("w5", "w6", "w7"), sentence(1, 9)])
+    assert len(short.value) == 3
+    assert set(short.value) <= {"A", "B"}
+    assert long.value[6:] == [None, None, None]  # 8 pieces, of which two are marks
+    assert None not in long.value[:6]
+    split = bitfit.predict(backbone, delta, ["w5 w6  w7"])[0]
+    assert split.value == short.value
+
+
+def test_a_span_is_a_part_of_its_context_with_the_next_best() -> None:
+    backbone, delta = trained("span")
+    pairs = [(question, f"{sentence(i, 30)}") for i, (question, _) in enumerate(PAIRS)]  # several windows
+    for (_, context), answer in zip(pairs, bitfit.predict(backbone, delta, pairs), strict=True):
+        assert answer.value == answer.best[0].text
+        assert len(answer.best) == 20
+        assert all(context[span.start : span.end] == span.text for span in answer.best)
+        shares = [span.probability for span in answer.best]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_answers_as_columns(kind: str) -> None:
+    backbone, delta = trained(kind)
+    answers = bitfit.predict(backbone, delta, ASKED[kind])
+    table = answer_table(delta.task, answers, "found")
+    assert table["found"].to_pylist() == [answer.value for answer in answers]
+    assert table.schema == answer_table(delta.task, [], "found").schema
+    if kind == "span":
+        assert table["found_start"].to_pylist() == [answer.best[0].start for answer in answers]
+    if kind in ("class", "pair", "span"):
+        assert all(0 < share <= 1 for share in table["found_score"].to_pylist())
+
+
+def test_answers_agree_with_the_numbers_of_the_same_rows() -> None:
+    backbone, delta = trained("class")
+    predictor = Predictor(backbone, delta, "fp32")
+    table = pa.table(rows("class", 12)).select(["text"])
+    logits = predictor.outputs(ExampleEncoder(delta.task, backbone.reader).examples(table))
+    wanted = [delta.task.labels[index] for index in logits.argmax(1)]
+    assert [answer.value for answer in predictor.answers(table)] == wanted
+    assert predictor.answers(table.slice(0, 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts", "words"),
+    [
+        ("class", ["w5", " ", ""], "2 problems.*\n.*row 2, column 'text': the text is empty\n.*row 3"),
+        ("class", [("w5", "w6")], r"takes 1 text\(s\) \('text',\); text 1 has 2"),
+        ("pair", [("w5", "w6"), "w7"], r"takes 2 text\(s\) \('left', 'right'\); text 2 has 1"),
+        ("tags", [["w5", ""], []], "row 1, column 'tokens': a word of the sentence: the text is empty\n.*row 2"),
+    ],
+)
+def test_what_cannot_be_answered_is_named(kind: str, texts: list[str], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        bitfit.predict(*trained(kind), texts)
+
+
+def test_another_backbone_is_refused() -> None:
+    _, delta = trained()
+    with pytest.raises(DeltaError, match="tiny-roberta"):
+        bitfit.predict(tiny_backbone("roberta"), delta, ["w5"])
+
+
+def test_images(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="the extra 'images' is not installed")
+    processor = ViTImageProcessor(size={"height": 16, "width": 16})
+    backbone = replace(tiny_backbone("vit"), processor=processor)
+    draw = np.random.default_rng(0)
+    pictures = draw.integers(0, 100, (60, 12, 12, 3)).astype(np.uint8)
+    pictures[30:] += 150
+    table = image_arrays("shades", {"train": (pictures, ["dark"] * 30 + ["light"] * 30)})
+    delta = bitfit.train(backbone, table, "bitfit", replace(SETTINGS, epochs=4)).delta
+    paths = []
+    for name, colour in (("night", (20, 20, 20)), ("day", (250, 250, 250))):
+        image.new("RGB", (30, 20), colour).save(tmp_path / f"{name}.png")
+        paths.append(str(tmp_path / f"{name}.png"))
+    assert [answer.value for answer in bitfit.predict(backbone, delta, paths)] == ["dark", "light"]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"(?s)2 problems.*not a readable image.*no image can be read from"):
+        bitfit.predict(backbone, delta, [str(tmp_path / "broken.png"), str(tmp_path / "absent.png")])
+    with pytest.raises(DataError, match="'shades' has images, and the model reads texts"):
+        bitfit.train(tiny_backbone("bert"), table)
+    with pytest.raises(BackboneError, match="'tiny-vit' has no image processor"):
+        bitfit.train(tiny_backbone("vit"), table)

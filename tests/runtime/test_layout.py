@@ -1,0 +1,105 @@
+"""Rows: where they lie in a batch, and that a row beside others computes what it computes alone."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from bitfit.backbone.heads import Head
+from bitfit.methods.selection import select
+from bitfit.methods.theta import ThetaMap, with_whole_head
+from bitfit.runtime.dropout import Draws
+from bitfit.runtime.layout import Layout
+from bitfit.runtime.row_model import Batch, RowModel
+from tests.batches import HEADS, SHAKEN, assert_near, both
+from tests.models import tiny_backbone
+
+COUNTS = (2, 1, 3)  # sequences of each row
+SIZES = (9, 17, 3, 1, 33, 16)
+each_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.kind}-{head.pool}")
+
+
+def test_positions_begin_anew_in_each_sequence() -> None:
+    assert Layout((3, 1, 2), (2, 1)).positions.tolist() == [0, 1, 2, 0, 0, 1]
+
+
+def test_bounds_of_tokens_and_of_sequences() -> None:
+    layout = Layout((3, 1, 2), (2, 1))
+    assert layout.bounds(6) == (0, 4, 6)
+    assert layout.bounds(3) == (0, 2, 3)
+    with pytest.raises(ValueError, match="5 entries belong to no whole number for each of 3"):
+        layout.bounds(5)
+
+
+def values_of_rows(rows: ThetaMap, count: int) -> Tensor:
+    """Rows that differ from each other and from the backbone."""
+    generator = torch.Generator().manual_seed(3)
+    return rows.start + 0.1 * torch.randn(count, rows.size, generator=generator)
+
+
+def alone(batch: Batch, row: int) -> Batch:
+    """The part of a batch that is one row's."""
+    first, last = batch.layout.row_starts[row], batch.layout.row_starts[row + 1]
+    start, stop = batch.layout.starts[first], batch.layout.starts[last]
+    layout = Layout(batch.layout.lengths[first:last], (last - first,))
+    return Batch(batch.ids[start:stop], batch.types[start:stop], layout)
+
+
+@each_head
+@pytest.mark.parametrize("dropout", [False, True], ids=["sure", "dropout"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "albert", "gpt2", "opt", "gpt_neox", "qwen2"])
+def test_rows_together_answer_and_learn_as_each_does_alone(model_type: str, dropout: bool, head: Head) -> None:
+    backbone = tiny_backbone(model_type, **SHAKEN.get(model_type, {}))
+    plain = backbone.task_model(head)
+    rows = ThetaMap(with_whole_head(select(plain, "bitfit"), plain), plain)
+    model = RowModel(backbone.task_model(head), head, torch.float32).train(dropout)
+    assert model.takes_rows(slot.name for slot in rows.slots)
+    _, batch = both(model_type, SIZES)
+    batch = Batch(batch.ids, batch.types, Layout(SIZES, COUNTS))
+    theta = values_of_rows(rows, len(COUNTS)).requires_grad_()
+
+    def learnt(part: Batch, values: Tensor, seeds: list[int]) -> tuple[Tensor, Tensor]:
+        model.flow.draws = Draws(seeds) if dropout else None
+        answers = model.answers(part, rows.tensors(values))
+        (gradient,) = torch.autograd.grad(answers.square().sum(), values)
+        return answers.detach(), gradient
+
+    answers, gradient = learnt(batch, theta, [5, 6, 7])
+    bounds = batch.layout.bounds(len(answers))
+    for row in range(len(COUNTS)):
+        own = theta.detach()[row : row + 1].clone().requires_grad_()
+        answer, own_gradient = learnt(alone(batch, row), own, [5 + row])
+        assert_near(answers[bounds[row] : bounds[row + 1]], answer)
+        assert_near(gradient[row], own_gradient[0])
+
+
+@pytest.mark.parametrize("model_type", ["llama", "modernbert"])
+def test_heads_over_a_backbone_without_biases_share_a_pass(model_type: str) -> None:
+    backbone, head = tiny_backbone(model_type), Head("class", 3)
+    plain = backbone.task_model(head)
+    rows = ThetaMap(with_whole_head(select(plain, "frozen"), plain), plain)
+    model = RowModel(backbone.task_model(head), head, torch.float32).eval()
+    assert model.takes_rows(slot.name for slot in rows.slots)
+    _, batch = both(model_type, SIZES)
+    batch = Batch(batch.ids, batch.types, Layout(SIZES, COUNTS))
+    theta = values_of_rows(rows, len(COUNTS))
+    answers = model.answers(batch, rows.tensors(theta))
+    bounds = batch.layout.bounds(len(answers))
+    for row in range(len(COUNTS)):
+        own = model.answers(alone(batch, row), rows.tensors(theta[row : row + 1]))
+        assert_near(answers[bounds[row] : bounds[row + 1]], own)
+
+
+@pytest.mark.parametrize("method", ["full", "layernorm", "random-uniform"])
+def test_weights_of_the_encoder_are_not_a_rows_own(method: str) -> None:
+    backbone, head = tiny_backbone("bert"), Head("class", 3)
+    plain = backbone.task_model(head)
+    model = RowModel(backbone.task_model(head), head, torch.float32)
+    assert not model.takes_rows(slot.name for slot in select(plain, method).slots)
+
+
+@pytest.mark.parametrize("model_type", ["mpnet", "deberta-v2", "bart", "bloom"])
+def test_padded_batches_hold_one_row(model_type: str) -> None:
+    backbone, head = tiny_backbone(model_type), Head("class", 3)
+    plain = backbone.task_model(head)
+    model = RowModel(backbone.task_model(head), head, torch.float32)
+    assert not model.takes_rows(slot.name for slot in select(plain, "bitfit").slots)
