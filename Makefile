@@ -35,7 +35,7 @@ tree: $(READY)  ## write CONTRIBUTING's tree from the files' first lines
 clean:  ## forget the environment
 	rm -rf $(VENV)
 
-$(READY): requirements.lock requirements-demo.lock pyproject.toml
+$(READY): requirements.lock requirements-demo.lock pyproject.toml src/bitfit/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bitfit needs Python 3.11 or newer; say PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
+from bitfit import __version__
 from bitfit.runtime.precision import FORMATS
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide what is computed."""
-    return {name: version(name) for name in ("bitfit", "torch", "transformers")}
+    return {"bitfit": __version__, **{name: version(name) for name in ("torch", "transformers")}}
 
 
 def environment() -> dict[str, Any]:
