@@ -54,7 +54,7 @@ def in_order(task: str, method: str, seed: int) -> dict[str, dict[str, float]]:
     """Each method of METHODS 5 points below the one before it, and a spread of half a point."""
     metric = {"rte": "accuracy", "mrpc": "f1", "mnli": "accuracy"}[task]
     value = 0.9 - 0.05 * METHODS.index(method) + 0.005 * (seed - 1)
-    gap = 0.2 if method == "full" else 0.1
+    gap = (0.2 if method == "full" else 0.1) + 0.001 * (seed - 1)
     return {"train": {metric: value + gap}, "validation": {metric: value, "other": 0.5}}
 
 
@@ -67,7 +67,10 @@ def test_the_papers_order_holds_where_every_step_is_clear(tmp_path: Path) -> Non
     assert found.verdict == "holds"
     assert found.text == published()["claims"]["subset_order"]
     assert [one.mean for one in found.differences] == pytest.approx([5, 5, 5, 5, 20])
-    assert found.differences[0].error == pytest.approx((2 * 0.5**2 / 3) ** 0.5)
+    test = found.differences[0].test
+    assert test is not None
+    assert test.error == pytest.approx((2 * 0.5**2 / 3) ** 0.5)
+    assert test.corrected == pytest.approx(4 * test.p)  # one of the five pairs, from end to end, is clearer
     assert found.figures["bitfit"].mean == pytest.approx(90)
     assert set(found.by_task) == {"rte", "mrpc"}
 
@@ -90,11 +93,44 @@ def test_what_is_within_the_spread_or_missing_cannot_be_told(tmp_path: Path) -> 
     alone = folder_of(tmp_path / "alone", in_order, seeds=[1])
     found = claim_of(alone, "subset_order")
     assert found.verdict == "cannot be told"
-    assert found.differences[0].error is None
+    assert found.differences[0].test is None
+    assert "one value of bitfit and of bitfit[b_m2,b_q]: no spread to test with" in markdown(alone)
     missing = claim_of(folder_of(tmp_path / "missing", in_order, methods=METHODS[:4]), "subset_order")
     assert missing.verdict == "cannot be told"
     assert "no average for frozen" in missing.notes
     assert claim_of(tmp_path / "missing", "random_worse").verdict == "cannot be told"
+
+
+def test_pairs_on_single_tasks_are_a_family_of_their_own(tmp_path: Path) -> None:
+    found = claim_of(folder_of(tmp_path, in_order), "generalization_gap")
+    (average,) = found.differences
+    single = [one for by_task in found.by_task.values() for one in by_task]
+    assert average.test is not None
+    assert average.test.corrected == average.test.p  # one pair is asked on the average
+    smallest = min((one.test for one in single if one.test), key=lambda test: test.p)
+    assert smallest.corrected == pytest.approx(2 * smallest.p)  # and two on tasks
+
+
+def test_the_report_says_its_test_with_t_freedom_and_corrected_p(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, in_order)
+    text = markdown(folder)
+    assert "level 0.05, two-sided: by Welch's t test over seeds" in text
+    assert "Holm's correction over the pairs of a claim" in text
+    assert "bitfit over bitfit[b_m2,b_q]: +5 (t 12.25, df 4.0, p 0.00026, corrected 0.001): above" in text
+    (first, *_) = next(one for one in report(folder)["claims"] if one["claim"] == "subset_order")["differences"]
+    assert (first["t"], first["degrees_of_freedom"]) == pytest.approx((12.247, 4), abs=1e-3)
+    assert first["corrected_p"] == pytest.approx(4 * first["p"])
+
+
+def test_the_terms_are_compared_over_tasks_whose_seeds_count_once(tmp_path: Path) -> None:
+    two = claim_of(folder_of(tmp_path / "two", in_order), "largest_change")
+    assert two.verdict == "cannot be told"  # two tasks with the same changes: no spread between them
+    assert {one.untested for one in two.differences} == {"no spread"}
+    assert "over 2 tasks: b_q is number 1 of 4, b_m2 is number 2 of 4" in two.notes
+    one = claim_of(folder_of(tmp_path / "one", in_order, tasks=["rte"]), "largest_change")
+    assert "over 3 seeds of one task: b_q is number 1 of 4, b_m2 is number 2 of 4" in one.notes
+    assert one.verdict == "holds"
+    assert {pair.over for pair in one.differences} == {"b_v"}  # b_k never moves
 
 
 def test_the_gap_the_key_bias_and_the_largest_changes_are_checked(tmp_path: Path) -> None:
@@ -105,7 +141,6 @@ def test_the_gap_the_key_bias_and_the_largest_changes_are_checked(tmp_path: Path
     key = claim_of(folder, "key_bias")
     assert (key.verdict, key.figures["b_k"].mean) == ("holds", 0)
     largest = claim_of(folder, "largest_change")
-    assert largest.verdict == "holds"
     assert list(largest.figures) == ["b_q", "b_m2", "b_v", "b_k"]
 
 

@@ -1,26 +1,17 @@
-"""The paper's claims held against the runs of a plan: holds, does not hold, or cannot be told, with the figures.
+"""The paper's claims checked against the runs of a plan: holds, does not hold, or cannot be told, with the figures.
 
-A difference counts where it exceeds twice its standard error. Knows nothing of files or of how tables look.
+The pairs that a claim compares on the average are one family of tests, its pairs on single tasks another.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
+from statistics import fmean
 from typing import Any
 
 from bitfit.experiment.published import published
-from bitfit.experiment.results import (
-    Column,
-    Difference,
-    Figure,
-    Results,
-    Verdict,
-    difference,
-    figure,
-    main_score,
-    mean_over,
-)
-from bitfit.experiment.store import Document
+from bitfit.experiment.results import Column, Results, figure, main_score, mean_over
+from bitfit.experiment.significance import Difference, Figure, Verdict, compare, difference, holm, paired
 
 SUBSETS = ("bitfit", "bitfit[b_m2,b_q]", "bitfit[b_m2]", "bitfit[b_q]", "frozen")
 RANDOM = ("bitfit", "random-rows-columns", "random-uniform")
@@ -54,11 +45,11 @@ class Claim:
 
 
 def claims(results: Results) -> list[Claim]:
-    """Every claim that runs of a plan can be held against."""
+    """Every claim that the runs of a plan can be checked against."""
     return [test(name, published()["claims"][name], results) for name, test in TESTS.items()]
 
 
-def together(verdicts: Iterable[Verdict]) -> Verdict:
+def of_all(verdicts: Iterable[Verdict]) -> Verdict:
     """A chain breaks with one link; it holds where all do."""
     found = list(verdicts)
     if "does not hold" in found:
@@ -79,16 +70,15 @@ def _order(name: str, text: str, results: Results, methods: Sequence[str]) -> Cl
     figures = _known({method: figure(results.averages(method)) for method in methods})
     missing = [method for method in methods if method not in figures]
     pairs = [*pairwise(methods), (methods[0], methods[-1])]
-    apart = _differences(pairs, figures)
-    columns = {column.name: column for column in results.columns}
-    by_task = {task: _differences(pairs, _on(results, column, methods)) for task, column in columns.items()}
-    verdict: Verdict = "cannot be told" if missing else together(one.verdict for one in apart)
-    notes = [f"no average for {', '.join(missing)}"] if missing else [_means(apart)]
-    return Claim(name, text, verdict, figures, apart, by_task, [*notes, *_broken(by_task)])
+    differences = compare(pairs, figures)
+    by_task = _on_each_task(pairs, {column.name: _on(results, column, methods) for column in results.columns})
+    verdict: Verdict = "cannot be told" if missing else of_all(one.verdict for one in differences)
+    notes = [f"no average for {', '.join(missing)}"] if missing else [_means(differences)]
+    return Claim(name, text, verdict, figures, differences, by_task, [*notes, *_broken(by_task)])
 
 
-def _means(apart: Sequence[Difference]) -> str:
-    wrong = [f"{one.of} is not above {one.over}" for one in apart if one.mean <= 0]
+def _means(differences: Sequence[Difference]) -> str:
+    wrong = [f"{one.of} is not above {one.over}" for one in differences if one.mean <= 0]
     return f"by the means alone: {'; '.join(wrong)}" if wrong else "the means alone are in this order"
 
 
@@ -110,8 +100,20 @@ def _known(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
     return {name: one for name, one in figures.items() if one is not None}
 
 
-def _differences(pairs: Sequence[tuple[str, str]], figures: Mapping[str, Figure]) -> list[Difference]:
-    return [difference(pair, figures[pair[0]], figures[pair[1]]) for pair in pairs if set(pair) <= set(figures)]
+def _on_each_task(
+    pairs: Sequence[tuple[str, str]], figures: Mapping[str, Mapping[str, Figure]]
+) -> dict[str, list[Difference]]:
+    """The pairs on single tasks, all of them corrected as one family."""
+    asked = [
+        (task, difference(pair, known[pair[0]], known[pair[1]]))
+        for task, known in figures.items()
+        for pair in pairs
+        if set(pair) <= set(known)
+    ]
+    by_task: dict[str, list[Difference]] = {task: [] for task in figures}
+    for (task, _), corrected in zip(asked, holm([one for _, one in asked]), strict=True):
+        by_task[task].append(corrected)
+    return by_task
 
 
 # ---------------------------------------------------------------------- train minus validation
@@ -127,14 +129,14 @@ def _gap(name: str, text: str, results: Results) -> Claim:
     }
     figures = _known(averages)
     pair = [("full", "bitfit")]
-    apart = _differences(pair, figures)
-    single = {
-        task: _differences(pair, _known({m: figure(own) for m, own in gaps.items()})) for task, gaps in by_task.items()
-    }
+    differences = compare(pair, figures)
+    single = _on_each_task(
+        pair, {task: _known({m: figure(gap) for m, gap in gaps.items()}) for task, gaps in by_task.items()}
+    )
     notes = ["train is scored while it trains, with dropout on: a gap can be below 0"]
-    if not apart:
+    if not differences:
         notes.append("both methods are needed, with scores on train, on every task")
-    return Claim(name, text, together(one.verdict for one in apart), figures, apart, single, notes)
+    return Claim(name, text, of_all(one.verdict for one in differences), figures, differences, single, notes)
 
 
 def _gaps(results: Results, column: Column, method: str) -> dict[int, float]:
@@ -150,54 +152,66 @@ def _gaps(results: Results, column: Column, method: str) -> dict[int, float]:
 # ---------------------------------------------------------------------- change of terms
 
 
-def _changed(results: Results) -> list[Mapping[str, float]]:
-    """For each run of plain bitfit: the mean change of each symbol over layers."""
-    return [
-        {symbol: sum(layers) / len(layers) for symbol, layers in run["changes"].items() if symbol.startswith("b_")}
-        for run in _bitfit(results)
-        if run["changes"]
-    ]
-
-
-def _bitfit(results: Results) -> list[Document]:
-    return [run for (_, method), runs in results.cells.items() if method == "bitfit" for run in runs]
-
-
-def _by_symbol(runs: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
-    """Each symbol's change over runs, the largest first."""
-    symbols = dict.fromkeys(symbol for run in runs for symbol in run)
-    found = {symbol: Figure(tuple(run[symbol] for run in runs if symbol in run)) for symbol in symbols}
-    return dict(sorted(found.items(), key=lambda pair: -pair[1].mean))
-
-
 def _key_bias(name: str, text: str, results: Results) -> Claim:
     """Is the change of b_k exactly 0?"""
-    found = _by_symbol(_changed(results)).get(KEY)
-    if found is None:
+    runs = [change for changes in _changes(results).values() for change in changes if KEY in change]
+    if not runs:
         return Claim(name, text, "cannot be told", notes=["no bitfit run with a b_k"])
-    still = max(found.values) == 0
-    note = f"{len(found.values)} bitfit runs; bitfit itself keeps b_k still wherever its gradient is exactly zero"
-    return Claim(name, text, "holds" if still else "does not hold", {KEY: found}, notes=[note])
+    change = Figure(tuple(run[KEY] for run in runs))
+    note = f"{len(runs)} bitfit runs; bitfit itself keeps b_k unchanged wherever its gradient is exactly zero"
+    return Claim(name, text, "holds" if max(change.values) == 0 else "does not hold", {KEY: change}, notes=[note])
 
 
 def _largest_change(name: str, text: str, results: Results) -> Claim:
-    """Do b_q and b_m2 both change more than any other term?"""
-    runs = _changed(results)
-    figures = _by_symbol(runs)
-    if not runs or not set(MOST_CHANGED) < set(figures):
+    """Do b_q and b_m2 both change more than any other term?
+
+    Seeds of one task move the terms alike, so a task is one observation: its mean over seeds. With one task alone its
+    seeds are the observations. More steps or a higher rate move all terms further, so a difference is a share of the
+    observation's mean change. A term that never moves (b_k) is compared with nothing.
+    """
+    by_task = _changes(results)
+    seeds_alone = len(by_task) == 1
+    observed = [run for runs in by_task.values() for run in (runs if seeds_alone else [_mean_change(runs)])]
+    figures = _by_symbol(observed)
+    others = [symbol for symbol, change in figures.items() if symbol not in MOST_CHANGED and any(change.values)]
+    if not others or not set(MOST_CHANGED) < set(figures):
         return Claim(name, text, "cannot be told", notes=["no bitfit run with b_q, b_m2 and others"])
-    ahead = Figure(
-        tuple(
-            min(run[symbol] for symbol in MOST_CHANGED)
-            - max(change for symbol, change in run.items() if symbol not in MOST_CHANGED)
-            for run in runs
-        )
+    pairs = list(product(MOST_CHANGED, others))
+    differences = holm(
+        [paired(pair, [_share(run, *pair) for run in observed if set(pair) <= set(run)]) for pair in pairs]
     )
-    apart = Difference("the lesser of b_q and b_m2", "the largest other", ahead.mean, ahead.error)
-    ranks = [f"{symbol} is number {list(figures).index(symbol) + 1} of {len(figures)}" for symbol in MOST_CHANGED]
-    return Claim(
-        name, text, apart.verdict, figures, [apart], notes=[f"over {len(runs)} bitfit runs: {', '.join(ranks)}"]
-    )
+    places = [f"{symbol} is number {list(figures).index(symbol) + 1} of {len(figures)}" for symbol in MOST_CHANGED]
+    unit = f"over {len(observed)} {'seeds of one task' if seeds_alone else 'tasks'}: {', '.join(places)}"
+    notes = [unit, "differences are shares of the mean change of all terms"]
+    return Claim(name, text, of_all(one.verdict for one in differences), figures, differences, notes=notes)
+
+
+def _share(changes: Mapping[str, float], one: str, other: str) -> float:
+    return (changes[one] - changes[other]) / fmean(changes.values())
+
+
+def _changes(results: Results) -> dict[str, list[Mapping[str, float]]]:
+    """By task, for each run of plain bitfit: the mean change of each symbol over layers."""
+    by_task: dict[str, list[Mapping[str, float]]] = {}
+    for (task, method), runs in results.cells.items():
+        for run in runs if method == "bitfit" else ():
+            if run["changes"]:
+                symbols = {
+                    symbol: fmean(layers) for symbol, layers in run["changes"].items() if symbol.startswith("b_")
+                }
+                by_task.setdefault(task, []).append(symbols)
+    return by_task
+
+
+def _mean_change(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {symbol: change.mean for symbol, change in _by_symbol(runs).items()}
+
+
+def _by_symbol(runs: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    """Each symbol's change, the largest first."""
+    symbols = dict.fromkeys(symbol for run in runs for symbol in run)
+    figures = {symbol: Figure(tuple(run[symbol] for run in runs if symbol in run)) for symbol in symbols}
+    return dict(sorted(figures.items(), key=lambda pair: -pair[1].mean))
 
 
 TESTS: Mapping[str, Callable[[str, str, Results], Claim]] = {

@@ -10,10 +10,16 @@ from typing import Any
 from bitfit.experiment.claims import Claim, claims
 from bitfit.experiment.plan import PlannedMethod
 from bitfit.experiment.published import Row, average, rows
-from bitfit.experiment.results import CLEAR, Column, Difference, Figure, Results, figure
+from bitfit.experiment.results import Column, Results, figure
+from bitfit.experiment.significance import LEVEL, Difference, Figure
 from bitfit.experiment.store import Document, Store
 
 MODELS = {"bert-base": "BERT-base", "bert-large": "BERT-large"}  # of the tables that are compared with
+RULE = (
+    f"A pair is told above or below at the level {LEVEL:g}, two-sided: by Welch's t test over seeds (for the change of "
+    "terms: by Student's, over tasks), with Holm's correction over the pairs of a claim. Pairs on single tasks are a "
+    "family of their own. A claim holds where all its pairs are above; one pair below and it does not hold."
+)
 SIGNIFICANT = (".3g", ".2g")  # a claim's figures may be as small as a bias's change
 
 
@@ -30,6 +36,7 @@ def report(folder: Path) -> dict[str, Any]:
             for method in results.plan.methods
             if (row := maybe_get_published(method.label)) is not None
         ],
+        "test": {"level": LEVEL, "test": "Welch's t, two-sided", "correction": "Holm, over the pairs of a claim"},
         "claims": [claim.to_json() for claim in claims(results)],
     }
 
@@ -100,7 +107,7 @@ def _published(results: Results, row: Row) -> dict[str, Any]:
 def markdown(folder: Path) -> str:
     """The same for a reader."""
     results = Results.read(Store(folder))
-    parts = [_head(results), _table(results), _every_score(results), "## The paper's claims"]
+    parts = [_head(results), _table(results), _every_score(results), "## The paper's claims", RULE]
     parts += [_claim(claim) for claim in claims(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -180,17 +187,27 @@ def _claim(claim: Claim) -> str:
     if claim.figures:
         shown = ", ".join(f"`{name}` {_plus(one.mean, one.std, SIGNIFICANT)}" for name, one in claim.figures.items())
         lines.append(f"- figures: {shown}")
-    lines += [f"- {_apart(one)}" for one in claim.differences]
+    lines += [f"- {_difference(one)}" for one in claim.differences]
     for task, found in claim.by_task.items():
         if found:
-            lines.append(f"- on {task}: " + "; ".join(_apart(one) for one in found))
+            lines.append(f"- on {task}: " + "; ".join(_difference(one) for one in found))
     return "\n".join([*lines, *(f"- {note}" for note in claim.notes)])
 
 
-def _apart(one: Difference) -> str:
-    error = "no spread known" if one.error is None else f"standard error {one.error:.2g}"
-    word = {"holds": "above", "does not hold": "below"}.get(one.verdict, f"not clear of {CLEAR:g} standard errors")
-    return f"{one.of} over {one.over}: {one.mean:+.3g} ({error}): {word}"
+def _difference(one: Difference) -> str:
+    word = {"holds": "above", "does not hold": "below"}.get(one.verdict, "cannot be told")
+    return f"{one.of} over {one.over}: {one.mean:+.3g} ({_test(one)}): {word}"
+
+
+def _test(one: Difference) -> str:
+    if one.test is None:
+        return one.untested
+    test = one.test
+    return f"t {test.t:.2f}, df {test.freedom:.1f}, p {_p(test.p)}, corrected {_p(test.corrected)}"
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def _shown(one: Figure | None) -> str:

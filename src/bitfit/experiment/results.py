@@ -5,80 +5,16 @@ Knows nothing of files, tables or claims.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import fmean, stdev
-from typing import Any, Literal
+from statistics import fmean
 
 from bitfit.data.task import LESS_IS_BETTER
 from bitfit.experiment.plan import Plan, PlannedMethod, PlannedTask
 from bitfit.experiment.published import average
+from bitfit.experiment.significance import Figure
 from bitfit.experiment.store import Document, Store
 
-Verdict = Literal["holds", "does not hold", "cannot be told"]
-CLEAR = 2.0  # standard errors that a difference must exceed to be told from chance
 # A task with two parts that the paper reports apart: split -> what the paper calls its figure.
 PARTS = {"mnli": {"validation": "mnli_m", "validation_mismatched": "mnli_mm"}}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One quantity over seeds (or runs)."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Their mean."""
-        return fmean(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """Their sample standard deviation; None where there is one value alone."""
-        return stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def error(self) -> float | None:
-        """The standard error of the mean."""
-        return None if self.std is None else self.std / sqrt(len(self.values))
-
-    def to_json(self) -> dict[str, Any]:
-        """The figure as plain values."""
-        return {"mean": self.mean, "std": self.std, "values": list(self.values)}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one figure is above another, and whether chance explains it."""
-
-    of: str
-    over: str
-    mean: float
-    error: float | None  # standard error of the difference; None where a spread is not known
-
-    @property
-    def verdict(self) -> Verdict:
-        """Is it above 0? Told only where it is clear of its standard error."""
-        if self.error is None or abs(self.mean) <= CLEAR * self.error:
-            return "cannot be told"
-        return "holds" if self.mean > 0 else "does not hold"
-
-    def to_json(self) -> dict[str, Any]:
-        """The difference as plain values."""
-        return {
-            "of": self.of,
-            "over": self.over,
-            "difference": self.mean,
-            "standard_error": self.error,
-            "verdict": self.verdict,
-        }
-
-
-def difference(names: tuple[str, str], one: Figure, other: Figure) -> Difference:
-    """One figure above another, over seeds that need not be the same."""
-    errors = (one.error, other.error)
-    known = [error for error in errors if error is not None]
-    together = sqrt(sum(error**2 for error in known)) if len(known) == len(errors) else None
-    return Difference(*names, one.mean - other.mean, together)
 
 
 def chosen_rate(documents: Sequence[Document]) -> float:
