@@ -39,7 +39,14 @@ def run(*arguments: str) -> Result:
 def test_a_plan_becomes_a_folder_that_can_be_reported(folder: Path) -> None:
     done = run("--json", "--keep-deltas")
     assert done.return_value == 0
-    assert json.loads(done.stdout) == {"folder": "out", "planned": 1, "before": 0, "done": 1, "failed": {}}
+    assert json.loads(done.stdout) == {
+        "folder": "out",
+        "planned": 1,
+        "before": 0,
+        "done": 1,
+        "failed": {},
+        "stopped": False,
+    }
     assert "1 of 1: bitfit on words" in done.stderr
     assert [path.name for path in (folder / "out" / "runs").iterdir()] == ["words--bitfit--0.001--seed0.json"]
     assert len(list((folder / "out" / "deltas").iterdir())) == 1
@@ -55,6 +62,18 @@ def test_a_failed_run_is_named_and_shows_in_the_exit_code(folder: Path) -> None:
     assert done.return_value == 6
     assert "failed: nothing--bitfit--0.001--seed0" in done.stderr
     assert "Of 2 planned runs 0 were there, 1 are new, 1 failed." in done.stdout
+
+
+def test_a_plan_that_was_stopped_says_how_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bitfit.experiment.runner.train_rows", interrupted)
+        done = run()
+    assert done.return_value == 130
+    assert "Stopped early: the same command goes on to the end." in done.stdout
+    assert run().return_value == 0
 
 
 def test_a_plan_that_cannot_be_used_is_refused_before_a_model_is_loaded(folder: Path) -> None:

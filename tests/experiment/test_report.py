@@ -14,7 +14,7 @@ from bitfit.experiment.claims import Claim, claims
 from bitfit.experiment.plan import Plan
 from bitfit.experiment.published import published, rows
 from bitfit.experiment.report import markdown, maybe_get_published, report
-from bitfit.experiment.results import Results, chosen_rate
+from bitfit.experiment.results import RateChoice, Results
 from bitfit.experiment.store import Store
 
 METHODS = ["bitfit", "bitfit[b_m2,b_q]", "bitfit[b_m2]", "bitfit[b_q]", "frozen", "random-rows-columns", "full"]
@@ -193,9 +193,12 @@ def test_the_rate_is_chosen_by_the_mean_on_validation(tmp_path: Path) -> None:
     def one(rate: float, score: float, metric: str = "accuracy") -> dict[str, Any]:
         return {"settings": {"learning_rate": rate}, "scores": {"validation": {metric: score}, "test": {metric: 1.0}}}
 
-    assert chosen_rate([one(1e-3, 0.8), one(1e-3, 0.6), one(2e-3, 0.75), one(2e-3, 0.75)]) == 2e-3
-    assert chosen_rate([one(1e-3, 0.8), one(1e-3, 0.6), one(2e-3, 0.75)]) == 1e-3  # a seed of the other failed
-    assert chosen_rate([one(1e-3, 0.8, "mean_squared_error"), one(2e-3, 0.7, "mean_squared_error")]) == 2e-3
+    def chosen(documents: list[dict[str, Any]]) -> float:
+        return RateChoice.of(documents, [1e-3, 2e-3]).chosen
+
+    assert chosen([one(1e-3, 0.8), one(1e-3, 0.6), one(2e-3, 0.75), one(2e-3, 0.75)]) == 2e-3
+    assert chosen([one(1e-3, 0.8), one(1e-3, 0.6), one(2e-3, 0.75)]) == 1e-3  # a seed of the other failed
+    assert chosen([one(1e-3, 0.8, "mean_squared_error"), one(2e-3, 0.7, "mean_squared_error")]) == 2e-3
 
 
 def test_a_test_part_is_what_is_shown_where_there_is_one(tmp_path: Path) -> None:

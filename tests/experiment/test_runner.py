@@ -13,7 +13,9 @@ import bitfit
 from bitfit.errors import DataError, RequestError
 from bitfit.experiment import runner
 from bitfit.experiment.plan import Plan
+from bitfit.experiment.report import report
 from bitfit.experiment.runner import run_plan
+from bitfit.experiment.store import Store
 from bitfit.watcher import Watcher
 from tests.models import VOCABULARY, tiny_backbone
 
@@ -69,8 +71,8 @@ def test_vector_methods_train_together_and_others_one_after_another(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
     heard = Heard()
-    tally = run_plan(backbone, plan_of(task, methods=["bitfit", "random-uniform"]), tmp_path / "out", watcher=heard)
-    assert (tally.planned, tally.before, tally.done, tally.failed) == (4, 0, 4, {})
+    outcome = run_plan(backbone, plan_of(task, methods=["bitfit", "random-uniform"]), tmp_path / "out", watcher=heard)
+    assert (outcome.planned, outcome.before, outcome.done, outcome.failed) == (4, 0, 4, {})
     assert heard.rows == [2, 1, 1]
     found = documents(tmp_path / "out")
     assert set(found) == {
@@ -83,7 +85,7 @@ def test_vector_methods_train_together_and_others_one_after_another(
     assert one["unread"] == []
     assert set(one["changes"]["b_k"]) == {0.0}
     assert len(one["changes"]["b_q"]) == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plan.toml", "runs"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plan.toml", "runs", "splits.json"]
 
 
 def test_a_run_of_a_plan_is_the_run_alone(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
@@ -126,13 +128,75 @@ def test_the_test_is_read_for_the_chosen_rate_alone(
     assert len(read) == 2
 
 
+class InterruptsLater(Heard):
+    """Interrupts the second training, at its last step: its first epoch is done then."""
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        if len(self.rows) == 2 and step == 5:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_was_stopped_after_an_epoch_is_no_result(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path
+) -> None:
+    settings = {"epochs": 2, "batch_size": 8, "precision": "fp32"}
+    plan = plan_of(task, methods=["full", "bitfit"], seeds=[0], settings=settings)
+    outcome = run_plan(backbone, plan, tmp_path / "out", watcher=InterruptsLater())
+    assert (outcome.stopped, outcome.done) == (True, 1)
+    assert [name.split("--")[1] for name in documents(tmp_path / "out")] == ["full"]
+    assert run_plan(backbone, plan, tmp_path / "out").done == 1
+
+
+RATES = {
+    "bitfit": [1e-6, 0.03],
+    "full": [1e-6, 3e-3],
+    "frozen": [1e-6, 0.03],
+    "lora[r=2]": [1e-6, 0.02],
+    "houlsby[4]": [1e-6, 0.02],
+}
+
+
+def test_every_method_gets_its_own_rate_from_its_own_list_on_validation_alone(
+    backbone: bitfit.Backbone, task: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    methods = [{"name": name, "learning_rate": rates} for name, rates in RATES.items()]
+    settings = {"epochs": 3, "batch_size": 8, "precision": "fp32", "prefix_cache": False}
+    plan = plan_of(task, methods=methods, seeds=[0], settings=settings)
+    assert not run_plan(backbone, plan, tmp_path / "out").failed
+    (tmp_path / "out" / "plan.toml").write_text(
+        f"name = 'words'\ntasks = ['{task}']\nseeds = [0]\n"
+        "[settings]\nepochs = 3\nbatch_size = 8\nprecision = 'fp32'\nprefix_cache = false\n"
+        + "".join(f"[[methods]]\nname = '{name}'\nlearning_rate = {rates}\n" for name, rates in RATES.items())
+    )
+    found = list(documents(tmp_path / "out").values())
+    for method in report(tmp_path / "out")["methods"]:
+        runs = {one["settings"]["learning_rate"]: one for one in found if one["method"] == method["method"]}
+        assert sorted(runs) == RATES[method["method"]]
+        validation = {rate: one["scores"]["validation"]["accuracy"] for rate, one in runs.items()}
+        choice = method["tasks"]["words"]["learning_rates"]
+        assert validation[choice["chosen"]] == max(validation.values())
+        assert [one["learning_rate"] for one in choice["tried"]] == sorted(runs)
+        for rate, one in runs.items():  # a test is read for the chosen rate alone
+            assert ("test" in one["scores"]) == (rate == choice["chosen"])
+
+
+def test_facts_about_the_splits_are_kept_for_the_report(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
+    run_plan(backbone, plan_of(task, seeds=[0]), tmp_path / "out")
+    facts = json.loads((tmp_path / "out" / "splits.json").read_text())["words"]
+    labels = [line.rsplit(",", 1)[1] for line in (task / "validation.csv").read_text().splitlines()[1:]]
+    largest = max(labels.count("high"), labels.count("low")) / 10
+    assert facts["validation"] == {"kind": "class", "examples": 10, "largest_class": largest}
+    assert Store(tmp_path / "out").splits()["words"]["train"].examples == 24
+
+
 def test_what_is_there_is_not_done_again(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
     run_plan(backbone, plan_of(task), tmp_path / "out")
     before = documents(tmp_path / "out")
     (tmp_path / "out" / "runs" / "words--bitfit--0.001--seed1.json").unlink()
     heard = Heard()
-    tally = run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
-    assert (tally.before, tally.done, heard.rows) == (1, 1, [1])
+    outcome = run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
+    assert (outcome.before, outcome.done, heard.rows) == (1, 1, [1])
     for name, one in documents(tmp_path / "out").items():
         assert one["scores"]["validation"] == pytest.approx(before[name]["scores"]["validation"], abs=1e-6)
 
@@ -140,10 +204,11 @@ def test_what_is_there_is_not_done_again(backbone: bitfit.Backbone, task: Path, 
 def test_an_interrupted_plan_keeps_nothing_half_done_and_goes_on(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run_plan(backbone, plan_of(task), tmp_path / "out", watcher=Heard(interrupt=True))
+    outcome = run_plan(backbone, plan_of(task), tmp_path / "out", watcher=Heard(interrupt=True))
+    assert (outcome.stopped, outcome.done, outcome.failed) == (True, 0, {})
     assert documents(tmp_path / "out") == {}
-    assert run_plan(backbone, plan_of(task), tmp_path / "out").done == 2
+    outcome = run_plan(backbone, plan_of(task), tmp_path / "out")
+    assert (outcome.stopped, outcome.done) == (False, 2)
     assert not (tmp_path / "out" / "under-way").exists()
 
 
@@ -156,9 +221,9 @@ def test_a_failed_run_is_named_and_the_others_go_on(backbone: bitfit.Backbone, t
                 raise bitfit.errors.TrainingError("The loss became nan.")
 
     heard = Breaks()
-    tally = run_plan(backbone, plan_of(task, methods=methods, seeds=[0]), tmp_path / "out", watcher=heard)
+    outcome = run_plan(backbone, plan_of(task, methods=methods, seeds=[0]), tmp_path / "out", watcher=heard)
     assert heard.rows == [2, 1, 1, 1]
-    assert (tally.done, tally.failed) == (3, {})
+    assert (outcome.done, outcome.failed) == (3, {})
     assert any("one after another" in note for note in heard.notes)
     missing = run_plan(backbone, plan_of(tmp_path / "no" / "task"), tmp_path / "other")
     assert (missing.done, len(missing.failed)) == (0, 2)

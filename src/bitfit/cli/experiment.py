@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.machine import device_option
+from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.output import json_option, log, result, write_json
+from bitfit.cli.output_file import ended_by_sigterm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +41,12 @@ def run(plan_file: Path, folder: Path, data_dir: Path | None, keep_deltas: bool,
     from bitfit.experiment.runner import run_plan
 
     backbone, watcher = load(plan.model), _watcher()
-    tally = run_plan(backbone, plan, folder, data_dir=data_dir, keep_deltas=keep_deltas, watcher=watcher, device=device)
-    result(as_json, {"folder": str(folder), **tally.to_json()}, lambda console: console.print(_told(tally, folder)))
-    return _exit_code(tally)
+    with ended_by_sigterm():
+        outcome = run_plan(
+            backbone, plan, folder, data_dir=data_dir, keep_deltas=keep_deltas, watcher=watcher, device=device
+        )
+    result(as_json, {"folder": str(folder), **outcome.to_json()}, lambda console: console.print(_told(outcome, folder)))
+    return _exit_code(outcome)
 
 
 @command.command()
@@ -74,17 +79,22 @@ def _watcher() -> Any:
     return Lines()
 
 
-def _told(tally: "PlanOutcome", folder: Path) -> str:
-    return (
-        f"Of {tally.planned} planned runs {tally.before} were there, {tally.done} are new, {len(tally.failed)} failed. "
-        f"Next: bitfit experiment report {folder}"
+def _told(outcome: "PlanOutcome", folder: Path) -> str:
+    runs = (
+        f"Of {outcome.planned} planned runs {outcome.before} were there, {outcome.done} are new, "
+        f"{len(outcome.failed)} failed."
     )
+    if outcome.stopped:
+        return f"{runs} Stopped early: the same command goes on to the end."
+    return f"{runs} Next: bitfit experiment report {folder}"
 
 
-def _exit_code(tally: "PlanOutcome") -> int:
+def _exit_code(outcome: "PlanOutcome") -> int:
     """A plan with failed runs is not done, whatever else it brought."""
     from bitfit.errors import TrainingError
 
-    for name, why in tally.failed.items():
+    for name, why in outcome.failed.items():
         log().print(f"failed: {name}: {why}")
-    return TrainingError.exit_code if tally.failed else 0
+    if outcome.stopped:
+        return INTERRUPTED
+    return TrainingError.exit_code if outcome.failed else 0

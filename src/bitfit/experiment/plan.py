@@ -74,6 +74,12 @@ class Cell:
         rates, seeds = self.settings.get("learning_rate"), self.settings["seeds"]
         return tuple(self._run(*pair) for pair in product(rates if isinstance(rates, list) else [rates], seeds))
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates to choose from."""
+        rates = (run.config.learning_rate for run in self.runs)
+        return tuple(dict.fromkeys(rate for rate in rates if rate is not None))
+
     def _run(self, rate: float | None, seed: int) -> PlannedRun:
         own = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
         rate = None if rate is None else float(rate)
@@ -98,6 +104,7 @@ class Plan:
     tasks: tuple[PlannedTask, ...]
     methods: tuple[PlannedMethod, ...]
     settings: Mapping[str, Any]  # common ones, `seeds` among them
+    notes: tuple[str, ...] = ()  # remarks of the author, for the report
     source: str = ""  # the file's text, which goes with the results
 
     @property
@@ -134,6 +141,7 @@ class Plan:
             tuple(_task(one) for one in _entries("tasks", whole, TASK, problems)),
             tuple(_method(one) for one in _entries("methods", whole, METHOD, problems)),
             {**settings, "seeds": whole.get("seeds", [0])},
+            tuple(whole.get("notes", ())),
             source,
         )
         problems += [*_name_problems(plan), *_value_problems(plan)]

@@ -46,6 +46,7 @@ TEXT = Kind("a text", lambda value: isinstance(value, str) and bool(value.strip(
 BOTH = Kind("true or false", lambda value: isinstance(value, bool))
 WHOLE = Kind("a whole number", _is_whole)
 NUMBER = Kind("a number", _is_number)
+TEXTS = Kind("a list of texts", lambda value: _is_list(value, TEXT.fits))
 TABLE = Kind("a table of settings", lambda value: isinstance(value, dict))
 LIST = Kind("a list with a name or a table for each", lambda value: isinstance(value, list) and bool(value))
 SEEDS = Kind("a list of whole numbers, none of them twice", lambda value: _is_list(value, _is_whole))
@@ -89,6 +90,7 @@ PLAN: Mapping[str, Kind] = {
     "methods": LIST,
     "seeds": SEEDS,
     "settings": TABLE,
+    "notes": TEXTS,
 }
 
 

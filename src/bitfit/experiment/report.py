@@ -1,16 +1,14 @@
-"""The report of a folder of runs, as plain values and as Markdown: scores beside the published ones, and the claims.
-
-Knows nothing of how runs are done or kept.
-"""
+"""The report of a folder of runs, as plain values and as Markdown: scores beside the published ones, and the claims."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bitfit.experiment.claims import Claim, claims
-from bitfit.experiment.plan import PlannedMethod
+from bitfit.experiment.plan import PlannedMethod, PlannedTask
 from bitfit.experiment.published import Row, average, rows
-from bitfit.experiment.results import Column, Results, figure
+from bitfit.experiment.remarks import remarks
+from bitfit.experiment.results import Column, RateChoice, Results, figure
 from bitfit.experiment.significance import LEVEL, Difference, Figure
 from bitfit.experiment.store import Document, Store
 
@@ -36,6 +34,7 @@ def report(folder: Path) -> dict[str, Any]:
             for method in results.plan.methods
             if (row := maybe_get_published(method.label)) is not None
         ],
+        "remarks": remarks(results),
         "test": {"level": LEVEL, "test": "Welch's t, two-sided", "correction": "Holm, over the pairs of a claim"},
         "claims": [claim.to_json() for claim in claims(results)],
     }
@@ -49,7 +48,7 @@ def _method(results: Results, method: PlannedMethod) -> dict[str, Any]:
         "method": method.label,
         "trainable": sorted({run["trainable"] for run in runs}),  # heads differ between tasks
         "percent": _share(runs),
-        "tasks": {task.label: _task(results.of(task, method)) for task in results.plan.tasks},
+        "tasks": {task.label: _cell(results, task, method) for task in results.plan.tasks},
         "average": mean and mean.to_json(),
     }
 
@@ -60,13 +59,14 @@ def _share(runs: Sequence[Document]) -> float | None:
     return None if shares is None else shares.mean
 
 
-def _task(runs: Sequence[Document]) -> dict[str, Any] | None:
+def _cell(results: Results, task: PlannedTask, method: PlannedMethod) -> dict[str, Any] | None:
     """All scores of one cell, each over its seeds."""
+    runs = results.of(task, method)
     if not runs:
         return None
     splits = dict.fromkeys(split for run in runs for split in run["scores"])
     return {
-        "learning_rate": runs[0]["settings"]["learning_rate"],
+        "learning_rates": results.rates[task.label, method.label].to_json(),
         "seeds": [run["settings"]["seed"] for run in runs],
         "scores": {split: _scores(runs, split) for split in splits},
         "measured_on": runs[0]["measured_on"],
@@ -107,7 +107,15 @@ def _published(results: Results, row: Row) -> dict[str, Any]:
 def markdown(folder: Path) -> str:
     """The same for a reader."""
     results = Results.read(Store(folder))
-    parts = [_head(results), _table(results), _every_score(results), "## The paper's claims", RULE]
+    parts = [
+        _head(results),
+        _table(results),
+        _remarks(results),
+        _every_score(results),
+        _rates(results),
+        "## The paper's claims",
+        RULE,
+    ]
     parts += [_claim(claim) for claim in claims(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -166,11 +174,33 @@ def _every_score(results: Results) -> str:
     lines = [_line("task", "method", "learning rate", "seeds", "scores"), _line("---", "---", "---:", "---:", "---")]
     for task in results.plan.tasks:
         for method in results.plan.methods:
-            found = _task(results.of(task, method))
+            found = _cell(results, task, method)
             if found is not None:
-                rate, seeds = f"{found['learning_rate']:g}", str(len(found["seeds"]))
+                rate, seeds = f"{found['learning_rates']['chosen']:g}", str(len(found["seeds"]))
                 lines.append(_line(task.label, f"`{method.label}`", rate, seeds, _all(found)))
     return "\n".join(["## Every score", "", *lines]) if len(lines) > 2 else ""
+
+
+def _remarks(results: Results) -> str:
+    return "\n".join(["## Remarks", "", *(f"- {remark}" for remark in remarks(results))]) if results.cells else ""
+
+
+def _rates(results: Results) -> str:
+    """Every rate that was tried, where there were several; the chosen one is bold."""
+    if all(len(choice.tried) == 1 for choice in results.rates.values()):
+        return ""
+    metrics = {column.task: column.metric for column in results.columns}
+    lines = [
+        _line(task, f"`{method}`", _tried(choice), metrics[task]) for (task, method), choice in results.rates.items()
+    ]
+    head = [_line("task", "method", "learning rate: score on validation", "metric"), _line("---", "---", "---", "---")]
+    note = "The rate with the best mean over seeds on validation is the one that the other tables show, in bold here."
+    return "\n".join(["## Learning rates", "", note, "", *head, *lines])
+
+
+def _tried(choice: RateChoice) -> str:
+    told = {rate: f"{rate:g}: {_plus(figure.mean, figure.std)}" for rate, figure in choice.tried.items()}
+    return ", ".join(f"**{text}**" if rate == choice.chosen else text for rate, text in told.items())
 
 
 def _all(found: Mapping[str, Any]) -> str:

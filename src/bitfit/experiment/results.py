@@ -1,39 +1,50 @@
-"""What came of a plan: the learning rate chosen on validation, and each figure with its spread over seeds.
-
-Knows nothing of files, tables or claims.
-"""
+"""What came of a plan: the learning rate chosen on validation, and each figure with its spread over seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from bitfit.data.task import LESS_IS_BETTER
 from bitfit.experiment.plan import Plan, PlannedMethod, PlannedTask
 from bitfit.experiment.published import average
 from bitfit.experiment.significance import Figure
-from bitfit.experiment.store import Document, Store
+from bitfit.experiment.store import Document, SplitFacts, Store
 
 # A task with two parts that the paper reports apart: split -> what the paper calls its figure.
 PARTS = {"mnli": {"validation": "mnli_m", "validation_mismatched": "mnli_mm"}}
 
 
-def chosen_rate(documents: Sequence[Document]) -> float:
-    """The learning rate with the best mean validation score; rates that lack a run come last."""
-    by_rate: dict[float, list[float]] = {}
-    sign = 1.0
-    for document in documents:
-        metric, score = main_score(document, "validation")
-        sign = -1.0 if metric in LESS_IS_BETTER else 1.0
-        by_rate.setdefault(document["settings"]["learning_rate"], []).append(score)
-    return max(by_rate, key=lambda rate: (len(by_rate[rate]), sign * fmean(by_rate[rate])))
+@dataclass(frozen=True)
+class RateChoice:
+    """The learning rates that a cell tried, in ascending order, and the one that its validation scores chose."""
 
+    tried: Mapping[float, Figure]  # validation scores in percent, over the seeds that finished
+    chosen: float
+    missing: tuple[float, ...] = ()  # planned, without a finished run
 
-def chosen(documents: Sequence[Document]) -> list[Document]:
-    """The runs of the chosen learning rate."""
-    if not documents:
-        return []
-    rate = chosen_rate(documents)
-    return [document for document in documents if document["settings"]["learning_rate"] == rate]
+    @property
+    def at_edge(self) -> bool:
+        """Is the best rate the lowest or the highest of several? A better one may lie beyond it."""
+        return len(self.tried) > 1 and self.chosen in (min(self.tried), max(self.tried))
+
+    def to_json(self) -> dict[str, Any]:
+        """The choice as plain values."""
+        tried = [{"learning_rate": rate, **figure.to_json()} for rate, figure in self.tried.items()]
+        return {"chosen": self.chosen, "at_edge": self.at_edge, "tried": tried, "missing": list(self.missing)}
+
+    @classmethod
+    def of(cls, documents: Sequence[Document], planned: Iterable[float]) -> "RateChoice":
+        """The choice among the rates that have runs: a rate that lacks a seed's run comes after those that do not."""
+        by_rate: dict[float, list[float]] = {}
+        sign = 1.0
+        for document in documents:
+            metric, score = main_score(document, "validation")
+            sign = -1.0 if metric in LESS_IS_BETTER else 1.0
+            by_rate.setdefault(document["settings"]["learning_rate"], []).append(100 * score)
+        chosen = max(by_rate, key=lambda rate: (len(by_rate[rate]), sign * fmean(by_rate[rate])))
+        tried = {rate: Figure(tuple(by_rate[rate])) for rate in sorted(by_rate)}
+        return cls(tried, chosen, tuple(sorted(set(planned) - set(by_rate))))
 
 
 def main_score(document: Document, split: str) -> tuple[str, float]:
@@ -54,10 +65,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Results:
-    """The chosen runs of a plan, by cell."""
+    """The chosen runs of a plan, by cell: the labels of a task and a method."""
 
     plan: Plan
-    cells: Mapping[tuple[str, str], Sequence[Document]]  # (task, method) labels -> runs of the chosen rate
+    cells: Mapping[tuple[str, str], Sequence[Document]]  # runs of the chosen rate
+    rates: Mapping[tuple[str, str], RateChoice]  # of every cell with a run
+    splits: Mapping[str, Mapping[str, SplitFacts]]  # of a task by its label, where they are known
     there: int  # runs whose file is there
     planned: int
 
@@ -65,10 +78,14 @@ class Results:
     def read(cls, store: Store) -> "Results":
         """What a folder holds of the plan beside it."""
         plan = store.plan()
-        found = {(cell.task.label, cell.method.label): store.documents(cell) for cell in plan.cells}
-        planned = sum(len(cell.runs) for cell in plan.cells)
-        there = sum(len(documents) for documents in found.values())
-        return cls(plan, {place: chosen(documents) for place, documents in found.items()}, there, planned)
+        cells, rates, there = {}, {}, 0
+        for cell in plan.cells:
+            labels, documents = (cell.task.label, cell.method.label), store.documents(cell)
+            there += len(documents)
+            if documents:
+                rates[labels] = choice = RateChoice.of(documents, cell.rates)
+                cells[labels] = [one for one in documents if one["settings"]["learning_rate"] == choice.chosen]
+        return cls(plan, cells, rates, store.splits(), there, sum(len(cell.runs) for cell in plan.cells))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -104,6 +121,13 @@ class Results:
     def maybe_get_figure(self, column: Column, method: str) -> Figure | None:
         """A method's score in percent; None where there is no run."""
         return figure(self.by_seed(column, method))
+
+    def maybe_get_mean(self, column: Column, method: str, metric: str) -> float | None:
+        """A method's mean of one metric in percent on a column's split; None where there is none."""
+        runs = self.cells.get((column.task, method), ())
+        scores = [run["scores"].get(column.split, {}).get(metric) for run in runs]
+        known = [100 * score for score in scores if score is not None]
+        return fmean(known) if known else None
 
     def averages(self, method: str) -> dict[int, float]:
         """A method's average over all tasks of the plan, by seed, MNLI counted once; empty where a task lacks."""

@@ -1,7 +1,7 @@
 """Does the runs of a plan that are not done yet: together where they can share a pass, else one after another.
 
 Choosing between learning rates looks at validation alone. Any further split, such as a test, is read once, for the
-rate that was chosen. Knows nothing of tables or claims.
+rate that was chosen.
 """
 
 import os
@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone
-from bitfit.data.examples import TaskData
+from bitfit.data.examples import Examples, TaskData
 from bitfit.data.options import DataOptions
+from bitfit.data.task import Task
 from bitfit.delta.changes import changes
 from bitfit.delta.delta import Delta
 from bitfit.errors import BitfitError, RequestError, TrainingError
 from bitfit.experiment.plan import Cell, Plan, PlannedRun, PlannedTask
-from bitfit.experiment.results import chosen_rate
-from bitfit.experiment.store import Document, Store
+from bitfit.experiment.results import RateChoice
+from bitfit.experiment.store import Document, SplitFacts, Store
 from bitfit.inference.evaluate import evaluate
 from bitfit.inference.task_data import task_data
 from bitfit.methods.name import MethodName
@@ -43,10 +46,17 @@ class PlanOutcome:
     before: int  # were there already
     done: int
     failed: Mapping[str, str]  # run -> why
+    stopped: bool = False  # by the user, before its end
 
     def to_json(self) -> dict[str, Any]:
-        """The tally as plain values."""
-        return {"planned": self.planned, "before": self.before, "done": self.done, "failed": dict(self.failed)}
+        """The outcome as plain values."""
+        return {
+            "planned": self.planned,
+            "before": self.before,
+            "done": self.done,
+            "failed": dict(self.failed),
+            "stopped": self.stopped,
+        }
 
 
 def run_plan(
@@ -59,7 +69,10 @@ def run_plan(
     watcher: Watcher | None = None,
     device: Device = "auto",
 ) -> PlanOutcome:
-    """Do what is not done yet of a plan. A run that fails is named in the tally, and the others go on."""
+    """Do what is not done yet of a plan. A run that fails is named in the outcome, and the others go on.
+
+    Ctrl-C ends it early: the outcome says so, and the same call goes on from the checkpoints.
+    """
     runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, watcher or Watcher(), device)
     return runner.run()
 
@@ -91,35 +104,48 @@ class Runner:
         planned = sum(len(cell.runs) for cell in cells)
         before = sum(len(self.store.documents(cell)) for cell in cells)
         self.store.open(self.plan)
-        for number, cell in enumerate(cells, start=1):
-            self._cell(cell, f"{number} of {len(cells)}: {cell.method.label} on {cell.task.label}")
-        return PlanOutcome(planned, before, self.done, self.failed)
+        stopped = not self._all(cells)
+        return PlanOutcome(planned, before, self.done, self.failed, stopped)
 
-    def _cell(self, cell: Cell, title: str) -> None:
-        """The runs of a cell that are missing, then what only the chosen ones get."""
+    def _all(self, cells: Sequence[Cell]) -> bool:
+        """Every cell, one after another; False where the user stopped before the end."""
+        try:
+            for number, cell in enumerate(cells, start=1):
+                if not self._cell(cell, f"{number} of {len(cells)}: {cell.method.label} on {cell.task.label}"):
+                    return False
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def _cell(self, cell: Cell, title: str) -> bool:
+        """The runs of a cell that are missing, then what only the chosen ones get; False where the user stopped."""
         missing = [run for run in cell.runs if self.store.maybe_get(run) is None]
         if missing:
             self.watcher.note(f"{title}, {len(missing)} of {len(cell.runs)} runs to do")
         together = MethodName.parse(cell.method.name).family in TOGETHER
         for runs in [missing] if together and missing else [[run] for run in missing]:
-            self._train(cell, runs)
+            if not self._train(cell, runs):
+                return False
         self._read_the_rest(cell)
         self.store.clear(cell, self.keep_deltas)
+        return True
 
-    def _train(self, cell: Cell, runs: list[PlannedRun]) -> None:
-        """Train some runs together; where one of them fails, each alone, so that the others are not lost."""
+    def _train(self, cell: Cell, runs: list[PlannedRun]) -> bool:
+        """Train some runs together; where one of them fails, each alone, so that the others are not lost.
+
+        False where the user stopped.
+        """
         try:
-            self._train_together(cell, runs)
+            return self._train_together(cell, runs)
         except BitfitError as error:
             if len(runs) == 1 or not isinstance(error, TrainingError):
                 self.watcher.note(f"failed: {error}")
                 self.failed.update({run.name: str(error) for run in runs})
-                return
+                return True
             self.watcher.note(f"failed together, now one after another: {error}")
-            for run in runs:
-                self._train(cell, [run])
+            return all(self._train(cell, [run]) for run in runs)
 
-    def _train_together(self, cell: Cell, runs: list[PlannedRun]) -> None:
+    def _train_together(self, cell: Cell, runs: list[PlannedRun]) -> bool:
         data = self._data(cell.task)
         seen = {name: split for name, split in data.splits.items() if name in CHOOSING}
         checkpoints = self.store.checkpoints(cell, runs)
@@ -132,13 +158,14 @@ class Runner:
             checkpoints=checkpoints,
         )
         if len(found) < len(runs) or any(run.stopped for run in found):
-            raise KeyboardInterrupt  # the checkpoints stay: the same command goes on from them
+            return False  # the checkpoints stay: the same call goes on from them
         for planned, run in zip(runs, found, strict=True):
             if run.diverged:
                 self.failed[planned.name] = run.diverged
             else:
                 self._keep(cell, planned, run)
         checkpoints.remove()
+        return True
 
     def _keep(self, cell: Cell, planned: PlannedRun, run: Run) -> None:
         """Write a run's file. Its delta goes first: the choice between rates may have to come back to it."""
@@ -154,7 +181,7 @@ class Runner:
             "notes": self._notes(data),
             "changes": self._changes(cell, run.delta),
         }
-        if further and len(_rates(cell)) == 1:
+        if further and len(cell.rates) == 1:
             document = self._with_further(document, planned, run.delta, data)
         if self.keep_deltas or document["unread"]:
             path = self.store.delta_path(planned)
@@ -173,7 +200,7 @@ class Runner:
         documents = self.store.documents(cell)
         if not documents:
             return
-        rate = chosen_rate(documents)
+        rate = RateChoice.of(documents, cell.rates).chosen
         for run in cell.runs:
             document = self.store.maybe_get(run)
             if document is None or run.config.learning_rate != rate or not document["unread"]:
@@ -212,9 +239,15 @@ class Runner:
                 self.watcher.note(note)
             if "validation" not in data.splits:
                 raise RequestError(f"'{task.name}' has no validation part: nothing can be chosen on it.")
+            self.store.put_splits(task.label, {name: split_facts(data.task, one) for name, one in data.splits.items()})
             self._read = (task, data)
         return self._read[1]
 
 
-def _rates(cell: Cell) -> Sequence[float | None]:
-    return list(dict.fromkeys(run.config.learning_rate for run in cell.runs))
+def split_facts(task: Task, examples: Examples) -> SplitFacts:
+    """What scores on a split are compared with."""
+    if task.kind not in ("class", "tags"):
+        return SplitFacts(task.kind, len(examples))
+    labels = examples.labels[examples.labels >= 0]  # below 0 stand unknown labels, and pieces that begin no word
+    largest = np.bincount(labels).max() / len(labels) if len(labels) else 0.0
+    return SplitFacts(task.kind, len(labels), round(float(largest), 6))

@@ -1,15 +1,13 @@
-"""A folder of results: the plan's text and a file for each run, each written whole or not at all.
-
-Knows nothing of how a run is done, nor of what its figures mean.
-"""
+"""A folder of results: the plan's text, a file for each run and one of facts about the data, each written whole."""
 
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bitfit.backbone.heads import HeadKind
 from bitfit.errors import DataError, RequestError, TrainingError
 from bitfit.experiment.plan import Cell, Plan, PlannedRun
 from bitfit.files import clear_parts, write_whole
@@ -17,6 +15,15 @@ from bitfit.training.checkpoint import Checkpoints, differences
 from bitfit.training.run_key import key
 
 Document = Mapping[str, Any]  # a run's file: Run.to_json and what the runner knows beside it
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What a score on a split is compared with."""
+
+    kind: HeadKind
+    examples: int  # tags: labelled words
+    largest_class: float | None = None  # its share: what a constant answer scores; None where there are no classes
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Store:
     def plan_path(self) -> Path:
         """The plan that the results are of."""
         return self.folder / "plan.toml"
+
+    @property
+    def splits_path(self) -> Path:
+        """Facts about the splits of each task, by its label."""
+        return self.folder / "splits.json"
 
     def open(self, plan: Plan) -> None:
         """Make the folders, and lay the plan beside its results."""
@@ -75,6 +87,28 @@ class Store:
         """Write a run's file."""
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         write_whole(self._path(run), [text.encode(), b"\n"])
+
+    def splits(self) -> dict[str, dict[str, SplitFacts]]:
+        """Facts about the splits of each task, by its label; nothing where no run has written them."""
+        if not self.splits_path.exists():
+            return {}
+        try:
+            document = json.loads(self.splits_path.read_text(encoding="utf-8"))
+            return {
+                task: {split: SplitFacts(**facts) for split, facts in splits.items()}
+                for task, splits in document.items()
+            }
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{self.splits_path} is damaged ({error}). Remove it; a run writes it again.") from error
+
+    def put_splits(self, task: str, splits: Mapping[str, SplitFacts]) -> None:
+        """Write the facts about one task's splits beside those of the others."""
+        known = self.splits()
+        if known.get(task) == splits:
+            return
+        document = {label: {name: asdict(facts) for name, facts in one.items()} for label, one in known.items()}
+        document[task] = {name: asdict(facts) for name, facts in splits.items()}
+        write_whole(self.splits_path, [json.dumps(document, indent=1).encode(), b"\n"])
 
     def delta_path(self, run: PlannedRun) -> Path:
         """Where a run's delta is, if it is kept."""
