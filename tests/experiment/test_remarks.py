@@ -65,6 +65,15 @@ def test_a_correlation_is_compared_with_none(tmp_path: Path) -> None:
     assert "(no correlation, over 1,500; clear is above 5.2): `bitfit` 1.8." in remarks_of(folder)
 
 
+def test_a_correlation_of_classes_is_compared_with_none_too(tmp_path: Path) -> None:
+    def scores(task: str, method: str, seed: int) -> dict[str, dict[str, float]]:
+        return {"validation": {"matthews_correlation": 0.06 if method == "bitfit" else 0.19, "accuracy": 0.7}}
+
+    folder = folder_of(tmp_path, scores, tasks=["cola"], methods=METHODS)
+    with_facts(folder, cola=SplitFacts("class", 1043, 0.691))
+    assert "clear is above 6.2): `bitfit` 6.0." in remarks_of(folder)
+
+
 def test_without_facts_the_report_says_that_nothing_is_compared_with_chance(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, scored({"bitfit": [0.5] * 3, "full": [0.5] * 3}), tasks=["rte"], methods=METHODS)
     assert "no score is compared with chance" in remarks_of(folder)

@@ -7,6 +7,7 @@ from math import sqrt
 from bitfit.experiment.results import Column, RateChoice, Results
 
 SPREAD = 5.0  # points of standard deviation over seeds that are worth a remark
+CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 SURE = 2.0  # standard errors of a split's own sampling that a score must be above chance
 
 
@@ -32,12 +33,12 @@ class Chance:
         facts = results.splits.get(column.task, {}).get(column.split)
         if facts is None or not facts.examples:
             return None
+        if column.metric in CORRELATIONS:  # 1 / sqrt(n) is the standard error of a correlation of 0
+            return cls(column.metric, f"no correlation, over {facts.examples:,}", 100 * SURE / sqrt(facts.examples))
         if facts.largest_class is not None:
             share = facts.largest_class
             clear = 100 * (share + SURE * sqrt(share * (1 - share) / facts.examples))
             return cls("accuracy", f"the largest class, {100 * share:.1f} % of {facts.examples:,}", clear)
-        if facts.kind == "number":  # the standard error of a correlation of 0
-            return cls(column.metric, f"no correlation, over {facts.examples:,}", 100 * SURE / sqrt(facts.examples))
         return None
 
 
