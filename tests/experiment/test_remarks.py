@@ -35,7 +35,7 @@ def with_facts(folder: Path, **facts: SplitFacts) -> Path:
     return folder
 
 
-RTE = SplitFacts("class", 277, 0.527)  # clear of it is above 52.7 + 2 * 3.0
+RTE = SplitFacts(277, 0.527)  # clear of it is above 52.7 + 2 * 3.0
 
 
 def test_scores_that_are_not_clear_of_the_largest_class_are_named(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_correlation_is_compared_with_none(tmp_path: Path) -> None:
         return {"validation": {"spearman": 0.018 if method == "bitfit" else 0.8}}
 
     folder = folder_of(tmp_path, scores, tasks=["stsb"], methods=METHODS)
-    with_facts(folder, stsb=SplitFacts("number", 1500))
+    with_facts(folder, stsb=SplitFacts(1500))
     assert "(no correlation, over 1,500; clear is above 5.2): `bitfit` 1.8." in remarks_of(folder)
 
 
@@ -70,7 +70,7 @@ def test_a_correlation_of_classes_is_compared_with_none_too(tmp_path: Path) -> N
         return {"validation": {"matthews_correlation": 0.06 if method == "bitfit" else 0.19, "accuracy": 0.7}}
 
     folder = folder_of(tmp_path, scores, tasks=["cola"], methods=METHODS)
-    with_facts(folder, cola=SplitFacts("class", 1043, 0.691))
+    with_facts(folder, cola=SplitFacts(1043, 0.691))
     assert "clear is above 6.2): `bitfit` 6.0." in remarks_of(folder)
 
 

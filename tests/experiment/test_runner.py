@@ -186,7 +186,7 @@ def test_facts_about_the_splits_are_kept_for_the_report(backbone: bitfit.Backbon
     facts = json.loads((tmp_path / "out" / "splits.json").read_text())["words"]
     labels = [line.rsplit(",", 1)[1] for line in (task / "validation.csv").read_text().splitlines()[1:]]
     largest = max(labels.count("high"), labels.count("low")) / 10
-    assert facts["validation"] == {"kind": "class", "examples": 10, "largest_class": largest}
+    assert facts["validation"] == {"examples": 10, "largest_class": largest}
     assert Store(tmp_path / "out").splits()["words"]["train"].examples == 24
 
 

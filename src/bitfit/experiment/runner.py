@@ -247,7 +247,7 @@ class Runner:
 def split_facts(task: Task, examples: Examples) -> SplitFacts:
     """What scores on a split are compared with."""
     if task.kind not in ("class", "tags"):
-        return SplitFacts(task.kind, len(examples))
+        return SplitFacts(len(examples))
     labels = examples.labels[examples.labels >= 0]  # below 0 stand unknown labels, and pieces that begin no word
     largest = np.bincount(labels).max() / len(labels) if len(labels) else 0.0
-    return SplitFacts(task.kind, len(labels), round(float(largest), 6))
+    return SplitFacts(len(labels), round(float(largest), 6))

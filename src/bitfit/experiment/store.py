@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bitfit.backbone.heads import HeadKind
 from bitfit.errors import DataError, RequestError, TrainingError
 from bitfit.experiment.plan import Cell, Plan, PlannedRun
 from bitfit.files import clear_parts, write_whole
@@ -21,7 +20,6 @@ Document = Mapping[str, Any]  # a run's file: Run.to_json and what the runner kn
 class SplitFacts:
     """What a score on a split is compared with."""
 
-    kind: HeadKind
     examples: int  # tags: labelled words
     largest_class: float | None = None  # its share: what a constant answer scores; None where there are no classes
 
