@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load
 .PHONY: demo test quick check bench install format tree clean
 
 demo: $(READY)  ## train, score and use one small model, in under five minutes
-	$(BIN)/bitfit demo
+	$(BIN)/bitfit demo --overwrite
 
 test: $(READY)  ## every test, offline, on two processors
 	$(PYTEST)
