@@ -15,7 +15,7 @@ from bitfit.cli.output_file import check_new, ended_by_sigterm
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.inference.predictor import Answer
+    from bitfit.data.answer import Answer
     from bitfit.training.run import Run
 
 TASK = "rotten-tomatoes"

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bitfit.backbone.load import Backbone
+    from bitfit.data.answer import Answer
     from bitfit.data.task import Task
     from bitfit.delta.delta import Delta
     from bitfit.inference.predict_file import InputFile, Written
-    from bitfit.inference.predictor import Answer
 
 SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has them all
 
