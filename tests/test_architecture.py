@@ -4,7 +4,6 @@ import ast
 import os
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,10 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path) for path in FILES}
-
-
 def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -46,7 +41,8 @@ def imported(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"a relative import: {ast.unparse(node)}"
             found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found & MODULES
+    modules = {module_of(path) for path in FILES}
+    return {name for name in found if name in modules}
 
 
 def each_file(function):  # type: ignore[no-untyped-def]

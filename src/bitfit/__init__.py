@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from bitfit.inference.evaluate import evaluate as evaluate
     from bitfit.inference.predict_file import predict_file as predict_file
     from bitfit.inference.predictor import predict as predict
+    from bitfit.methods.method import Method as Method
+    from bitfit.methods.method import select as select
     from bitfit.methods.selection import Selection as Selection
-    from bitfit.methods.selection import select as select
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.rank import rank as rank
     from bitfit.training.recipe import train as train
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Backbone": "bitfit.backbone.load",
     "Delta": "bitfit.delta.delta",
+    "Method": "bitfit.methods.method",
     "Run": "bitfit.training.run",
     "Selection": "bitfit.methods.selection",
     "Task": "bitfit.data.task",
@@ -41,7 +43,7 @@ _HOMES = {
     "predict": "bitfit.inference.predictor",
     "predict_file": "bitfit.inference.predict_file",
     "rank": "bitfit.training.rank",
-    "select": "bitfit.methods.selection",
+    "select": "bitfit.methods.method",
     "terms": "bitfit.backbone.anatomy",
     "train": "bitfit.training.recipe",
     "train_rows": "bitfit.training.recipe",
@@ -50,6 +52,7 @@ _HOMES = {
 __all__ = [
     "Backbone",
     "Delta",
+    "Method",
     "Run",
     "Selection",
     "Task",

@@ -54,6 +54,9 @@ def test_each_method_and_each_symbol_is_counted(tmp_path: Path) -> None:
         "lora": 2 * 2 * 2 * 8 * 128 + 258,  # layers, query and value, A and B
         "houlsby": 4 * (2 * 152 * 128 + 152 + 128) + 2 * 5 * 128 + 258,
         "diff-pruning": round(0.005 * 4_385_920) + 258,
+        "random-uniform": 3_330,
+        "random-rows-columns": 3_330 - 128,  # not the embeddings' norm
+        "random-lines": 3_330,
         **dict.fromkeys(["b_LN1", "b_LN2", "b_k", "b_m1", "b_m3", "b_q", "b_v"], 2 * 128 + 258),
         "b_m2": 2 * 512 + 258,
     }

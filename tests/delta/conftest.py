@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
 import bitfit
-from bitfit.methods.selection import HeadMode
+from bitfit.methods.slot import HeadMode
 
 TASK = bitfit.Task("mood", "class", ("text",), "label", ("sad", "glad"), ("accuracy",), 32)
 Make = Callable[..., bitfit.Delta]
@@ -51,7 +51,9 @@ def make_delta(
     task: bitfit.Task = TASK,
 ) -> bitfit.Delta:
     """A delta with random values over what a method selects."""
-    selection = bitfit.select(backbone.task_model(task.head), method, head)
+    model = backbone.task_model(task.head)
+    bitfit.Method.parse(method).insert(model)
+    selection = bitfit.select(model, method, head)
     draw = np.random.default_rng(seed)
     values = {
         slot.key: draw.standard_normal(slot.shape if slot.index is None else slot.size).astype(np.float32)

@@ -6,7 +6,7 @@ import torch
 
 from bitfit.inference.loss import losses
 from bitfit.inference.outputs import batch_of, labels_of, outputs
-from bitfit.methods.selection import select
+from bitfit.methods.method import select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.row_model import RowModel
 from tests.models import tiny_backbone

@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from bitfit.errors import DeltaError
 from bitfit.integrations.peft import read_adapter, write_adapter
-from tests.methods.test_grafts import TASK, make_delta
+from tests.methods.test_insertion import TASK, make_delta
 from tests.models import inputs, tiny_backbone
 
 

@@ -5,8 +5,8 @@ import torch
 
 from bitfit.backbone.heads import Head
 from bitfit.backbone.task_model import head_start
-from bitfit.methods.diff_pruning import GATE_START, PENALTY, GatedTheta, kept
-from bitfit.methods.selection import select
+from bitfit.methods.diff_pruning import GATE_START, PENALTY, GatedTheta, count_left
+from bitfit.methods.method import select
 from bitfit.methods.theta import with_whole_head
 from bitfit.runtime.dropout import Draws
 from tests.models import tiny_backbone
@@ -98,7 +98,7 @@ def test_the_largest_differences_are_kept_and_nothing_else_moves(model_type: str
     generator = torch.Generator().manual_seed(3)
     theta[:, : gated.gates] = torch.randn(gated.gates, generator=generator)
     model = tiny_backbone(model_type).task_model(Head("class", 2))
-    count = kept(model)
+    count = count_left(model)
     slots, values = gated.pruned(theta, count)
     assert sum(slot.size for slot in slots) == count
     smallest = float(theta[0, : gated.gates].abs().topk(count).values[-1])

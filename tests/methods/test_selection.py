@@ -10,8 +10,9 @@ import bitfit
 from bitfit.backbone.anatomy import SYMBOLS, is_norm
 from bitfit.backbone.heads import Head, head_names
 from bitfit.errors import RequestError
-from bitfit.methods.selection import HeadMode, Selection, select
-from bitfit.methods.slot import Slot
+from bitfit.methods.method import select
+from bitfit.methods.selection import Selection
+from bitfit.methods.slot import HeadMode, Slot
 from tests.models import ARCHITECTURES, BIAS_FREE, inputs, tiny, tiny_backbone
 
 WITH_BIASES = [name for name in ARCHITECTURES if name not in BIAS_FREE]
@@ -76,7 +77,6 @@ def test_only_the_selection_moves(model_type: str, method: str, head: HeadMode) 
     layers=st.sampled_from(["", "@0", "@1", "@last1", "@0-1"]),
     head=st.sampled_from(MODES),
 )
-@pytest.mark.slow
 def test_only_any_selection_of_terms_moves(model_type: str, symbols: set[str], layers: str, head: HeadMode) -> None:
     assume(not (model_type == "albert" and layers in ("@1", "@0-1")))  # it has one layer, used twice
     symbols &= {term.symbol for term in bitfit.terms(task_model(model_type)) if term.symbol}

@@ -5,7 +5,7 @@ import torch
 
 from bitfit.backbone.heads import Head
 from bitfit.backbone.task_model import head_start
-from bitfit.methods.selection import select
+from bitfit.methods.method import select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.dropout import Draws
 from bitfit.runtime.row_model import RowModel

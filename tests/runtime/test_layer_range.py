@@ -10,8 +10,7 @@ from transformers import AutoConfig
 from bitfit.backbone.anatomy import layers_in_turn
 from bitfit.backbone.heads import Head
 from bitfit.inference.loss import losses
-from bitfit.methods.prepare import graft, graft_start
-from bitfit.methods.selection import select
+from bitfit.methods.method import Method, select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.dropout import Draws
 from bitfit.runtime.layout import Layout
@@ -48,11 +47,12 @@ class Trial:
         counts = {name: 3 for name in COUNTS if hasattr(AutoConfig.for_model(model_type), name)}
         backbone = tiny_backbone(model_type, **counts, **settings)
         plain, inner = backbone.task_model(head), backbone.task_model(head)
-        graft(inner, method)
+        for one in (plain, inner):
+            Method.parse(method).insert(one)
         self.model, self.head = RowModel(inner, head, torch.float32), head
         selection = select(plain, method)
         self.map = ThetaMap(with_whole_head(selection, plain), plain)
-        start = self.map.starting_row(graft_start(plain, method, 0))
+        start = self.map.starting_row(Method.parse(method).start(plain, 0))
         noise = torch.randn(rows, self.map.size, generator=torch.Generator().manual_seed(5)) / 30
         self.start = start[None] + noise
         batch = self.images() if model_type == "vit" else both(model_type, SIZES * rows)[1]

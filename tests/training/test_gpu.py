@@ -7,11 +7,11 @@ import torch
 
 from bitfit import TrainConfig
 from bitfit.data.examples import TaskData
-from bitfit.methods.prepare import graft, graft_start
+from bitfit.methods.method import Method
 from bitfit.runtime.row_model import RowModel
 from bitfit.training.loop import Job, Training
 from bitfit.training.recipe import head_start
-from bitfit.training.resolve import resolve
+from bitfit.training.resolve import first_phase
 from bitfit.watcher import Watcher
 from tests.models import BIAS_FREE, tiny_backbone
 from tests.training.gpu import gpu, watched
@@ -48,11 +48,13 @@ def training(
     data: TaskData = data_of(kind)
     backbone, head = tiny_backbone(model_type, **settings), data.task.head
     plain, inner = backbone.task_model(head), backbone.task_model(head)
-    graft(inner, method)
+    how = Method.parse(method)
+    for one in (plain, inner):
+        how.insert(one)
     model = RowModel(inner, head, compute, device)
     configs = tuple(replace(SETTINGS, seed=seed, clip=seed % 2) for seed in range(rows))
-    _, own = resolve(plain, model, data, method, "full", configs[0])
-    drawn = {**head_start(plain, 0), **graft_start(plain, method, 0)}
+    own = first_phase(how, plain, model, data, configs[0]).theta
+    drawn = {**head_start(plain, 0), **how.start(plain, 0)}
     start = torch.stack([own.starting_row(drawn) for _ in configs])
     return Training(Job(model, own, data, configs, start), Watcher())
 
@@ -70,7 +72,6 @@ def test_the_host_meets_and_waits_for_nothing(gpu: torch.device, kind: str, rows
     assert all(tensor.device == gpu for tensor in found.optimizer.state().values())
 
 
-@pytest.mark.slow
 def test_passes_that_not_every_row_is_in(gpu: torch.device) -> None:
     found = training("class", 3, gpu)
     found.budget.tokens = 30

@@ -44,7 +44,7 @@ CASES = [
     ("modernbert", "added-bias"),
     ("deberta-v2", "houlsby"),
 ]
-CONFIG = bitfit.TrainConfig(epochs=2, batch_size=8, learning_rate=5e-3, precision="fp32")
+CONFIG = bitfit.TrainConfig(epochs=2, batch_size=4, learning_rate=5e-3, precision="fp32")
 
 
 def texts() -> TaskData:
@@ -84,7 +84,7 @@ def test_what_trained_is_what_was_counted_and_saved(model_type: str, method: str
     assert run.trainable == sum(slot.size for slot in delta.slots)
     delta.verify(backbone)
     plain = backbone.task_model(delta.task.head)
-    delta.fit(plain)
+    delta.insert_modules(plain)
     before = {name: value.detach().clone() for name, value in plain.named_parameters()}
     with delta.applied(backbone) as model:
         for name, value in model.named_parameters():
@@ -112,7 +112,7 @@ def test_a_seed_draws_the_new_parameters_and_the_training_moves_them(method: str
     assert all((found[0][key] != found[1][key]).any() for key in found[0])
 
 
-def test_packed_answers_of_a_graft_are_the_plain_models() -> None:
+def test_packed_answers_with_new_parameters_are_the_plain_models() -> None:
     backbone = tiny_backbone("bert")
     data = texts()
     for method in ("lora", "houlsby[4]"):

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bitfit.backbone.anatomy import Term
-    from bitfit.methods.selection import HeadMode
-
-WHOLE_METHODS = ("bitfit", "frozen", "full", "layernorm", "added-bias", "lora", "houlsby", "diff-pruning")
+    from bitfit.methods.slot import HeadMode
 
 
 @click.command()
@@ -53,28 +51,24 @@ def command(model: str, labels: int | None, head: "HeadMode", as_json: bool) -> 
 
 def _trainable(model: "nn.Module", found: "Sequence[Term]", head: "HeadMode") -> dict[str, int]:
     """Elements that each method trains, its new ones and the head's among them; 0 where it would train nothing."""
+    from bitfit.methods.registry import FAMILIES
+
     symbols = sorted({term.symbol for term in found if term.symbol})
-    asked = {method: method for method in WHOLE_METHODS} | {symbol: f"bitfit[{symbol}]" for symbol in symbols}
+    asked = {family: family for family in FAMILIES} | {symbol: f"bitfit[{symbol}]" for symbol in symbols}
     counts = {name: _maybe_get_count(model, method, head) for name, method in asked.items()}
     return {name: count for name, count in counts.items() if count is not None}
 
 
 def _maybe_get_count(model: "nn.Module", method: str, head: "HeadMode") -> int | None:
     """None where the method's library is not installed."""
-    from bitfit.methods.diff_pruning import FAMILY, kept
-    from bitfit.methods.prepare import remove
-    from bitfit.methods.selection import select
+    from bitfit.methods.method import Method
 
     try:
-        if method == FAMILY:  # which elements stay is found in training, how many is known
-            return kept(model) + (_maybe_get_count(model, "frozen", head) or 0)
-        return select(model, method, head).size
+        return Method.parse(method, head).count(model)
     except MissingExtraError:
         return None
-    except RequestError:  # nothing to train: a model without biases, or a head that stays as it is
+    except RequestError:  # nothing to train: a model without biases, for one
         return 0
-    finally:
-        remove(model)
 
 
 def _describe(term: "Term") -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.data_options import data_options
+from bitfit.cli.machine import machine_options
 from bitfit.cli.main import INTERRUPTED
-from bitfit.cli.options import data_options, machine_options
 from bitfit.cli.output import json_option, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError
@@ -66,13 +67,15 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     from bitfit.backbone.load import load
     from bitfit.cli.progress import Shown
     from bitfit.inference.task_data import task_data
+    from bitfit.methods.method import Method
     from bitfit.training.checkpoint import Checkpoints
     from bitfit.training.memory_estimate import maybe_get_warning
-    from bitfit.training.recipe import Method, asked_for, check_fit, train_rows
+    from bitfit.training.recipe import asked_for, check_fit, train_rows
 
-    path = out or Path(f"{Path(task).stem}-{_plain(method)}.safetensors")
+    how = Method.parse(method, head)
+    path = out or Path(f"{Path(task).stem}-{_plain(how.name)}.safetensors")
     check_writable(path)
-    backbone, how = load(model), Method(method, head)
+    backbone = load(model)
     check_fit(backbone, how)
     data = task_data(backbone, task, given["options"])
     if given["estimate"]:

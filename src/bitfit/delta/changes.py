@@ -15,7 +15,7 @@ from torch import nn
 from bitfit.backbone.anatomy import Term, terms
 from bitfit.backbone.load import Backbone
 from bitfit.delta.delta import Delta, read_values
-from bitfit.methods.prepare import graft, graft_start
+from bitfit.methods.method import Method
 from bitfit.methods.slot import Slot
 
 WEIGHT_ROLE = "weight"  # of a changed parameter that is no bias vector
@@ -45,8 +45,10 @@ def changes(delta: Delta, backbone: Backbone) -> tuple[Change, ...]:
     delta.check(backbone)
     model = backbone.task_model(delta.task.head)
     seed = delta.settings.get("seed")
-    graft(model, delta.method, seed if isinstance(seed, int) else 0)  # new parameters began as this seed drew them
-    drawn = set() if isinstance(seed, int) else _drawn(model, delta.method)
+    method = Method.maybe_of(delta.method)
+    if method is not None:  # new parameters began as this seed drew them
+        method.insert(model, seed if isinstance(seed, int) else 0)
+    drawn = set() if isinstance(seed, int) or method is None else _drawn(model, method)
     slots = [slot for slot in delta.slots if not slot.in_head and slot.name not in drawn]
     starts = read_values(slots, model)
     by_name: dict[str, list[Term]] = {}
@@ -74,9 +76,9 @@ def by_layer(changes: Sequence[Change]) -> dict[tuple[str, int], float]:
     return {place: total / size for place, (total, size) in sums.items()}
 
 
-def _drawn(model: nn.Module, method: str) -> set[str]:
+def _drawn(model: nn.Module, method: Method) -> set[str]:
     """New parameters that begin otherwise for another seed."""
-    one, other = (graft_start(model, method, seed) for seed in (0, 1))
+    one, other = (method.start(model, seed) for seed in (0, 1))
     return {name for name, start in one.items() if not torch.equal(start, other[name])}
 
 

@@ -14,6 +14,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta, read_values
 from bitfit.errors import DeltaError
+from bitfit.methods.method import Method
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def add(deltas: Sequence[Delta], backbone: Backbone) -> Delta:
     first = _alike(deltas)
     first.check(backbone)
     model = backbone.task_model(first.task.head)
-    first.fit(model)
+    first.insert_modules(model)
     starts = read_values(first.slots, model)
     sums = dict(average(deltas).values)
     for slot in first.slots:
@@ -135,7 +136,8 @@ def _alike(deltas: Sequence[Delta]) -> Delta:
     if not deltas:
         raise DeltaError("There is no delta to combine: at least one was expected.")
     first = deltas[0]
-    if first.method.startswith(("lora", "houlsby")):
+    method = Method.maybe_of(first.method)
+    if method is not None and not method.averages:
         raise DeltaError(
             f"Deltas of '{first.method}' cannot be averaged or added: each run's new layers have axes of their own. "
             "Those of the methods that change a model's own parameters, and of 'added-bias', can."

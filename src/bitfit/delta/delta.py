@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -23,7 +22,8 @@ from bitfit.data.task import Task
 from bitfit.delta import storage
 from bitfit.delta.document import Document, Extent, SlotLine
 from bitfit.errors import DeltaError, RequestError
-from bitfit.methods.prepare import carried_by, graft, remove
+from bitfit.methods.insertion import Insertion, nothing
+from bitfit.methods.method import Method
 from bitfit.methods.slot import HeadMode, Slot
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -32,10 +32,6 @@ Where = EllipsisType | tuple[Tensor, ...]
 
 _INDEX = "::index"  # ends the name of the tensor that holds a slot's indices
 _INT32_MOST = 2**31
-
-
-def _nothing() -> None:
-    """What there is to do after reverting a model that was given no new parameters."""
 
 
 class Reverter:
@@ -50,7 +46,7 @@ class Reverter:
             for parameter, where, value in self._saved:
                 parameter[where] = value
         self._after()
-        self._saved, self._after = [], _nothing
+        self._saved, self._after = [], nothing
 
     def __enter__(self) -> Self:
         return self
@@ -102,17 +98,16 @@ class Delta:
                 f"Give the model it was trained on: --model {self.backbone}."
             )
 
-    def fit(self, model: nn.Module) -> Callable[[], None]:
-        """Puts the new parameters of a grafting method into a task model; the answer takes them out again.
+    def insert_modules(self, model: nn.Module) -> Insertion:
+        """Puts the new parameters of the delta's method into a task model; `undo` of the answer takes them out again.
 
-        Nothing happens for other methods, and where the model has them already.
+        Nothing happens for a method that has none, and where the model has them already.
         """
-        fresh = carried_by(model) is None
+        method = Method.maybe_of(self.method)
         try:
-            graft(model, self.method)
+            return Insertion(self.method) if method is None else method.insert(model)
         except RequestError as error:
             raise DeltaError(f"The delta's method does not fit the model. {error}") from error
-        return partial(remove, model) if fresh else _nothing
 
     @contextmanager
     def applied(self, backbone: Backbone) -> Iterator[PreTrainedModel]:
@@ -124,7 +119,7 @@ class Delta:
 
     def apply(self, model: nn.Module) -> Reverter:
         """Writes the values into a task model's own parameters, all or none; the answer takes them back."""
-        undo = self.fit(model)
+        undo = self.insert_modules(model).undo
         try:
             places = _places(self.slots, model)
         except DeltaError:
@@ -144,7 +139,7 @@ class Delta:
         """Tries it on a backbone: applying gives its values and reverting gives the backbone, to the bit."""
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
-        self.fit(model)
+        self.insert_modules(model)
         places = _places(self.slots, model)
         before = [parameter.detach()[where].clone() for parameter, where in places]
         with self.apply(model):

@@ -194,7 +194,7 @@ def _changes(results: Results) -> dict[str, list[Mapping[str, float]]]:
     """By task, for each run of plain bitfit: the mean change of each symbol over layers."""
     by_task: dict[str, list[Mapping[str, float]]] = {}
     for (task, method), runs in results.cells.items():
-        for run in runs if method == "bitfit" else ():
+        for run in runs if method == SUBSETS[0] else ():
             if run["changes"]:
                 symbols = {
                     symbol: fmean(layers) for symbol, layers in run["changes"].items() if symbol.startswith("b_")

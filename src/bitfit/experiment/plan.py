@@ -5,7 +5,7 @@ a run is done or what came of it.
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -15,9 +15,7 @@ from bitfit.data.catalog import KNOWN
 from bitfit.data.options import DataOptions
 from bitfit.errors import RequestError, nearest
 from bitfit.experiment.plan_keys import DATA, METHOD, PLAN, SETTINGS, TASK, Kind, checked
-from bitfit.methods.name import MethodName
-from bitfit.methods.registry import family
-from bitfit.methods.selection import HeadMode
+from bitfit.methods.method import Method
 from bitfit.training.config import TrainConfig
 
 
@@ -35,14 +33,18 @@ class PlannedTask:
 class PlannedMethod:
     """A method of a plan."""
 
-    name: str
-    head: HeadMode = "full"
+    method: Method
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method.name
 
     @property
     def label(self) -> str:
         """What reports call it."""
-        return self.name if self.head == "full" else f"{self.name} (head: {self.head})"
+        return self.name if self.method.head == "full" else f"{self.name} (head: {self.method.head})"
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,13 @@ class Cell:
     def _run(self, rate: float | None, seed: int) -> PlannedRun:
         own = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
         rate = None if rate is None else float(rate)
-        config = TrainConfig(learning_rate=rate, seed=seed, **own).settled(self.method.name)
+        config = TrainConfig(learning_rate=rate, seed=seed, **own).settled(self.method.method)
         asked = {
             "model": self.model,
             "task": self.task.name,
             "options": dict(self.task.options),
             "method": self.method.name,
-            "head": self.method.head,
+            "head": self.method.method.head,
             "settings": config.to_json(),
         }
         return PlannedRun(f"{self.name}--{config.learning_rate:g}--seed{seed}", config, asked)
@@ -139,7 +141,7 @@ class Plan:
             whole.get("name", ""),
             whole.get("model", "minilm"),
             tuple(_task(one) for one in _entries("tasks", whole, TASK, problems)),
-            tuple(_method(one) for one in _entries("methods", whole, METHOD, problems)),
+            tuple(_methods(_entries("methods", whole, METHOD, problems), problems)),
             {**settings, "seeds": whole.get("seeds", [0])},
             tuple(whole.get("notes", ())),
             source,
@@ -168,8 +170,13 @@ def _task(entry: Mapping[str, Any]) -> PlannedTask:
     return PlannedTask(entry["name"], label, _only(entry, DATA), _only(entry, SETTINGS))
 
 
-def _method(entry: Mapping[str, Any]) -> PlannedMethod:
-    return PlannedMethod(entry["name"], entry.get("head", "full"), _only(entry, SETTINGS))
+def _methods(entries: Sequence[Mapping[str, Any]], problems: list[str]) -> Iterator[PlannedMethod]:
+    """Those that there are."""
+    for entry in entries:
+        try:
+            yield PlannedMethod(Method.parse(entry["name"], entry.get("head", "full")), _only(entry, SETTINGS))
+        except RequestError as error:
+            problems.append(f"methods: {error}")
 
 
 def _only(entry: Mapping[str, Any], keys: Mapping[str, Kind]) -> dict[str, Any]:
@@ -177,17 +184,12 @@ def _only(entry: Mapping[str, Any], keys: Mapping[str, Kind]) -> dict[str, Any]:
 
 
 def _name_problems(plan: Plan) -> list[str]:
-    """Tasks and methods that do not exist, or that stand twice."""
+    """Tasks that do not exist, and tasks and methods that stand twice."""
     problems = [
         f"tasks: no task, file or folder named '{task.name}'. {nearest(task.name, KNOWN)}"
         for task in plan.tasks
         if task.name not in KNOWN and "/" not in task.name and not Path(task.name).exists()
     ]
-    for method in plan.methods:
-        try:
-            family(MethodName.parse(method.name))
-        except RequestError as error:
-            problems.append(f"methods: {error}")
     problems += [f"tasks: '{label}' stands twice; tell them apart with as = '...'" for label in _twice(plan.tasks)]
     return [*problems, *(f"methods: '{label}' stands twice" for label in _twice(plan.methods))]
 

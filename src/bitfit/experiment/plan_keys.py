@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from bitfit.backbone.heads import HeadKind, Pool
 from bitfit.errors import nearest
-from bitfit.methods.selection import HeadMode
+from bitfit.methods.slot import HeadMode
 from bitfit.runtime.precision import Precision
 
 

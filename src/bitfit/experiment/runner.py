@@ -25,15 +25,10 @@ from bitfit.experiment.results import RateChoice
 from bitfit.experiment.store import Document, SplitFacts, Store
 from bitfit.inference.evaluate import evaluate
 from bitfit.inference.task_data import task_data
-from bitfit.methods.name import MethodName
-from bitfit.methods.prepare import check
-from bitfit.training.recipe import ANY_HEAD, Method, train_rows
+from bitfit.training.recipe import check_fit, train_rows
 from bitfit.training.run import Run
 from bitfit.watcher import Watcher
 
-# Methods whose values are vectors: their runs share every matrix product. Others would only wait for each other, and
-# a kill would cost more.
-TOGETHER = ("bitfit", "frozen", "added-bias")
 CHOOSING = ("train", "validation")  # the splits that training and choosing may see
 DIGITS = 6  # of a term's change
 
@@ -99,7 +94,7 @@ class Runner:
     def run(self) -> PlanOutcome:
         """All cells, in the plan's order."""
         for method in self.plan.methods:  # a method that cannot be is found before hours of work
-            check(self.backbone.task_model(ANY_HEAD), method.name, method.head)
+            check_fit(self.backbone, method.method)
         cells = self.plan.cells
         planned = sum(len(cell.runs) for cell in cells)
         before = sum(len(self.store.documents(cell)) for cell in cells)
@@ -122,8 +117,9 @@ class Runner:
         missing = [run for run in cell.runs if self.store.maybe_get(run) is None]
         if missing:
             self.watcher.note(f"{title}, {len(missing)} of {len(cell.runs)} runs to do")
-        together = MethodName.parse(cell.method.name).family in TOGETHER
-        for runs in [missing] if together and missing else [[run] for run in missing]:
+        # Runs that cannot share a pass would only wait for each other, and a kill would cost more.
+        shared = cell.method.method.shares_a_pass
+        for runs in [missing] if shared and missing else [[run] for run in missing]:
             if not self._train(cell, runs):
                 return False
         self._read_the_rest(cell)
@@ -152,7 +148,7 @@ class Runner:
         found = train_rows(
             self.backbone,
             replace(data, splits=seen, notes=()),  # the notes were said when the data was read
-            Method(cell.method.name, cell.method.head),
+            cell.method.method,
             [replace(run.config, device=self.device) for run in runs],
             watcher=self.watcher,
             checkpoints=checkpoints,
@@ -223,7 +219,7 @@ class Runner:
 
     def _changes(self, cell: Cell, delta: Delta) -> dict[str, list[float]]:
         """The mean absolute change of each term, a value for each layer; of bias methods alone."""
-        if MethodName.parse(cell.method.name).family != "bitfit":
+        if not cell.method.method.is_bias_method:
             return {}
         found: dict[str, list[float]] = {}
         for change in changes(delta, self.backbone):

@@ -3,10 +3,8 @@
 The folder loads without this package: `AutoModelForSequenceClassification.from_pretrained(folder)`.
 """
 
-import copy
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
 from bitfit.backbone.load import Backbone, quiet
@@ -14,15 +12,7 @@ from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DeltaError
 from bitfit.files import new_folder
-from bitfit.methods.lora import fold
-from bitfit.methods.name import MethodName
-from bitfit.methods.prepare import carried_by
-
-# What a configuration says so that a bias-free architecture has biases.
-BIAS_SETTINGS = {
-    "llama": ("attention_bias", "mlp_bias"),
-    "modernbert": ("attention_bias", "mlp_bias", "norm_bias"),
-}
+from bitfit.methods.method import Method
 
 
 def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
@@ -45,34 +35,15 @@ def _refuse_own_head(model: PreTrainedModel, task: Task) -> None:
 
 def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
     """The trained model without new parameters that transformers would not know."""
-    graft = carried_by(model)
-    if graft is None:
-        return model
-    family = MethodName.parse(graft.method).family
-    if family == "lora":
-        fold(model)
-        return model
-    if family == "added-bias" and model.config.model_type in BIAS_SETTINGS:
-        return _with_biases(model)
-    raise DeltaError(
-        f"'{delta.method}' put new parameters into the model, and an ordinary checkpoint of {type(model).__name__} "
-        "has no place for them. Keep the delta file, or merge one of a method that changes the model's own parameters."
-    )
-
-
-def _with_biases(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model built with biases wherever its configuration can ask for them; new ones are zero."""
-    config = copy.deepcopy(model.config)
-    for setting in BIAS_SETTINGS[config.model_type]:
-        setattr(config, setting, True)
-    with torch.device("meta"), quiet():
-        roomy = type(model)(config)
-    state = model.state_dict()
-    for name, parameter in roomy.named_parameters():
-        if name not in state and name.endswith(".bias"):
-            state[name] = torch.zeros(parameter.shape)
-    roomy.load_state_dict(state, assign=True)
-    return roomy
+    method = Method.maybe_of(delta.method)
+    found = model if method is None else method.maybe_get_ordinary(model)
+    if found is None:
+        raise DeltaError(
+            f"'{delta.method}' put new parameters into the model, and an ordinary checkpoint of {type(model).__name__} "
+            "has no place for them. Keep the delta file, or merge one of a method that changes the model's own "
+            "parameters."
+        )
+    return found
 
 
 def _name_labels(model: PreTrainedModel, task: Task) -> None:

@@ -22,9 +22,8 @@ from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DeltaError, RequestError
 from bitfit.files import new_folder
-from bitfit.methods.lora import ADAPTER, FUSED, config, targets
-from bitfit.methods.name import MethodName
-from bitfit.methods.selection import select
+from bitfit.methods.lora import ADAPTER, FUSED, Lora
+from bitfit.methods.method import Method
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TREE = "base_model.model."
@@ -37,13 +36,14 @@ Arrays = dict[str, NDArray[np.float32]]
 
 def write_adapter(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     """Writes a delta of the method `lora` to a new folder that PEFT reads, whole or not at all."""
-    name = MethodName.parse(delta.method)
-    if name.family != "lora":
+    method = Method.maybe_of(delta.method)
+    lora = method.maybe_as(Lora) if method is not None else None
+    if lora is None:
         raise DeltaError(f"PEFT's adapters hold what 'lora' trains; this delta's method is '{delta.method}'.")
     with new_folder(Path(folder)) as place:
         delta.check(backbone)
         model = backbone.task_model(delta.task.head)
-        settings = config(model, name)
+        settings = lora.config(model)
         settings.task_type = KINDS[delta.task.kind]
         settings.modules_to_save = sorted({key.partition(".")[0] for key in head_names(model)})
         settings.base_model_name_or_path = backbone.name
@@ -58,8 +58,9 @@ def read_adapter(folder: str | Path, backbone: Backbone, task: Task) -> Delta:
     """The delta of a PEFT adapter; the task is what the folder does not say."""
     settings, tensors = _read(Path(folder))
     model = backbone.task_model(task.head)
-    name = _method(settings, tensors, model)
-    selection = select(model, name.text, "full")
+    method = _method(settings, tensors, model)
+    method.insert(model)
+    selection = method.select(model)
     values = {}
     for slot in selection.slots:
         value = tensors.pop(slot.name.replace(f".{ADAPTER}.", "."), None)
@@ -69,7 +70,7 @@ def read_adapter(folder: str | Path, backbone: Backbone, task: Task) -> Delta:
         values[slot.key] = value
     if tensors:
         raise DeltaError(f"{folder} holds tensors that 'lora' does not have: {sorted(tensors)[:3]}.")
-    return Delta(backbone.name, backbone.fingerprint, name.text, "full", selection.slots, values, task)
+    return Delta(backbone.name, backbone.fingerprint, method.name, method.head, selection.slots, values, task)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Arrays]:
@@ -87,8 +88,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], Arrays]:
     return settings, {key.removeprefix(TREE): value.astype(np.float32) for key, value in tensors.items()}
 
 
-def _method(settings: dict[str, Any], tensors: Arrays, model: PreTrainedModel) -> MethodName:
-    """The method's name that puts pairs exactly where the adapter has them."""
+def _method(settings: dict[str, Any], tensors: Arrays, model: PreTrainedModel) -> Method:
+    """The method that puts pairs exactly where the adapter has them."""
     wanted = {key.partition(".lora_")[0] for key in tensors if ".lora_" in key}
     here = [site for site in sites(model) if site.name in wanted]
     roles = {"query" if site.role == FUSED else site.role for site in here}
@@ -97,9 +98,10 @@ def _method(settings: dict[str, Any], tensors: Arrays, model: PreTrainedModel) -
     every = {site.layer for site in sites(model) if site.layer is not None}
     where = "" if set(layers) == every else "@" + ",".join(map(str, layers))
     try:
-        name = MethodName.parse(f"lora[{','.join(words)}]{where}")
-        if set(targets(model, name)) == wanted:
-            return name
+        method = Method.parse(f"lora[{','.join(words)}]{where}")
+        lora = method.maybe_as(Lora)
+        if lora is not None and set(lora.targets(model)) == wanted:
+            return method
     except RequestError as error:
         raise DeltaError(f"The adapter does not fit {type(model).__name__}. {error}") from error
     raise DeltaError(

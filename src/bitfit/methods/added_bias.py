@@ -4,63 +4,88 @@ So the first answers equal the backbone's to the bit. Linear layers and layer no
 one; RMS norms do not, since their layer has no place to add it.
 """
 
-from dataclasses import replace
+import copy
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from bitfit.backbone.anatomy import sites
+from bitfit.backbone.load import quiet
 from bitfit.errors import RequestError
-from bitfit.methods import biases
-from bitfit.methods.grafts import Graft, GraftFamily, Undo
-from bitfit.methods.name import MethodName
+from bitfit.methods.bitfit import bias_slots
+from bitfit.methods.family import InsertingFamily
+from bitfit.methods.insertion import Undo
 from bitfit.methods.slot import Slot
 
-
-def _insert(model: nn.Module, name: MethodName) -> Undo:
-    modules = dict(model.named_modules())
-    free = [site for site in sites(model) if site.layer is not None and _lacks_bias(modules[site.name])]
-    if not free:
-        raise RequestError(
-            f"'{name.text}' puts biases on layers without one; in {type(model).__name__} every layer has its own. "
-            "'bitfit' trains those."
-        )
-    chosen = [modules[site.name] for site in free]
-    for module in chosen:
-        weight = module.weight
-        assert isinstance(weight, nn.Parameter)
-        size = weight.shape[0]
-        module.register_parameter("bias", nn.Parameter(torch.zeros(size, device=weight.device), requires_grad=False))
-    return lambda: _take_away(chosen)
+# What a configuration says so that a bias-free architecture has biases.
+BIAS_SETTINGS = {
+    "llama": ("attention_bias", "mlp_bias"),
+    "modernbert": ("attention_bias", "mlp_bias", "norm_bias"),
+}
 
 
-def _slots(model: nn.Module, name: MethodName, graft: Graft) -> list[Slot]:
-    """Those of the new vectors that were asked for: the others stay zero and are not saved."""
-    new = set(graft.names)
-    asked = biases.bitfit(model, replace(name, family="bitfit"), 0)
-    found = [slot for slot in asked if slot.name in new]
-    if not found:
-        raise RequestError(
-            f"'{name.text}' matches no new vector: those layers have biases of their own, which 'bitfit' trains."
-        )
-    return found
+class AddedBias(InsertingFamily):
+    """New biases, of all terms and layers or of those named."""
 
+    shares_a_pass = True
 
-def _zeros(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    del name, generator
-    return torch.zeros(shape)
+    def put_in(self, model: nn.Module) -> Undo:
+        modules = dict(model.named_modules())
+        free = [site for site in sites(model) if site.layer is not None and _lacks_bias(modules[site.name])]
+        if not free:
+            raise RequestError(
+                f"'{self.name.text}' puts biases on layers without one; in {type(model).__name__} every layer has its "
+                "own. 'bitfit' trains those."
+            )
+        chosen = [modules[site.name] for site in free]
+        for module in chosen:
+            weight = module.weight
+            assert isinstance(weight, nn.Parameter)
+            zeros = torch.zeros(weight.shape[0], device=weight.device)
+            module.register_parameter("bias", nn.Parameter(zeros, requires_grad=False))
+        return lambda: _take_away(chosen)
+
+    def start(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        del name, generator
+        return torch.zeros(shape)
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        """Those of the new vectors that were asked for: the others stay zero and are not saved."""
+        del seed
+        new = set(self.inserted(model))
+        found = [slot for slot in bias_slots(model, self.name) if slot.name in new]
+        if not found:
+            raise RequestError(
+                f"'{self.name.text}' matches no new vector: those layers have biases of their own, which 'bitfit' "
+                "trains."
+            )
+        return found
+
+    def maybe_get_ordinary(self, model: PreTrainedModel) -> PreTrainedModel | None:
+        """The same model built with biases wherever its configuration can ask for them; new ones are zero."""
+        if model.config.model_type not in BIAS_SETTINGS:
+            return None
+        config = copy.deepcopy(model.config)
+        for setting in BIAS_SETTINGS[config.model_type]:
+            setattr(config, setting, True)
+        with torch.device("meta"), quiet():
+            roomy = type(model)(config)
+        state = model.state_dict()
+        for name, parameter in roomy.named_parameters():
+            if name not in state and name.endswith(".bias"):
+                state[name] = torch.zeros(parameter.shape)
+        roomy.load_state_dict(state, assign=True)
+        return roomy
 
 
 def _lacks_bias(module: nn.Module) -> bool:
     """Whether a layer could add a bias and has none."""
-    own = module._parameters
+    parameters = module._parameters
     known = type(module) in (nn.Linear, nn.LayerNorm)
-    return known and own.get("weight") is not None and own.get("bias") is None
+    return known and parameters.get("weight") is not None and parameters.get("bias") is None
 
 
 def _take_away(modules: list[nn.Module]) -> None:
     for module in modules:
         module.register_parameter("bias", None)
-
-
-ADDED_BIAS = GraftFamily(_insert, _zeros, _slots)

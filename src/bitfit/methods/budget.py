@@ -1,4 +1,4 @@
-"""Which terms bring most: their order, and a budget spent in it; knows nothing of how scores are had."""
+"""Which terms bring most to a task: their order, and a budget spent in it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from torch import nn
 
 from bitfit.backbone.anatomy import Term, encoder_of, terms
 from bitfit.errors import RequestError, nearest
-from bitfit.methods.name import AUTO, MethodName
+from bitfit.methods.name import MethodName
 
 Measure = Literal["gradient", "fisher", "change"]
 MEASURES: tuple[Measure, ...] = ("gradient", "fisher", "change")
@@ -52,31 +52,30 @@ def affordable_terms(model: nn.Module) -> list[Term]:
     return [term for term in terms(model) if term.role != "head" and not term.inert]
 
 
-def budget_of(model: nn.Module, name: MethodName) -> int:
-    """How many elements the name allows; a share is one of the encoder's parameters."""
-    text = name.budget or ""
-    share = text.endswith("%")
+def size_of_budget(model: nn.Module, name: MethodName, budget: str) -> int:
+    """How many elements a budget allows: a number of them, or a share of the encoder's parameters in percent."""
+    share = budget.endswith("%")
     try:
-        number = float(text.removesuffix("%"))
+        number = float(budget.removesuffix("%"))
     except ValueError:
         raise RequestError(
-            f"A budget looks like 'bitfit[{AUTO}0.04%]' or 'bitfit[{AUTO}5000]'; found '{name.text}'. "
-            f"{nearest(text, ('0.04%', '5000'))}"
+            f"A budget looks like 'bitfit[auto:0.04%]' or 'bitfit[auto:5000]'; found '{name.text}'. "
+            f"{nearest(budget, ('0.04%', '5000'))}"
         ) from None
     if name.layers:
         raise RequestError(f"A budget is spent over all layers; found '{name.text}'.")
     parameters = sum(parameter.numel() for parameter in encoder_of(model).parameters())
-    budget = int(number / 100 * parameters) if share and np.isfinite(number) else number
+    size = int(number / 100 * parameters) if share and np.isfinite(number) else number
     sizes = [term.size for term in affordable_terms(model)]
     if not sizes:
         raise RequestError(
             f"'{name.text}' chooses among biases, and {type(model).__name__} has none in its encoder. "
             "'added-bias' puts new ones on its layers."
         )
-    if not min(sizes) <= budget <= sum(sizes):
+    if not min(sizes) <= size <= sum(sizes):
         raise RequestError(
             f"The budget of '{name.text}' must lie between the smallest term, {min(sizes):,} elements "
             f"({min(sizes) / parameters:.4%}), and all of them, {sum(sizes):,} ({sum(sizes) / parameters:.4%}); "
-            f"found {budget:,.0f}."
+            f"found {size:,.0f}."
         )
-    return int(budget)
+    return int(size)

@@ -3,7 +3,7 @@
 First every weight has a difference and a gate: value = pretrained + gate * difference. Gates are drawn from a
 stretched concrete distribution, and a penalty counts those that may be open (the L0 norm, relaxed). `structured`
 multiplies each gate by one for its whole tensor. Then the largest differences stay, half a percent of the encoder,
-and they alone train on. Knows nothing of data or of the loop.
+and they alone train on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from bitfit.backbone.anatomy import encoder_of
 from bitfit.backbone.device import CPU
 from bitfit.errors import RequestError
+from bitfit.methods.family import Family
+from bitfit.methods.full import Full
 from bitfit.methods.gates import HIGHEST, fill_grads, fill_shares, gated_values, penalize, slopes
 from bitfit.methods.name import MethodName
 from bitfit.methods.slot import Slot
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.dropout import Draws
+from bitfit.runtime.row_model import RowModel
 
-FAMILY = "diff-pruning"
 STRUCTURED = "structured"
 SHARE = 0.005  # of the encoder's parameters: what is kept
 PENALTY = 1.25e-7  # on each gate's chance of being open
@@ -31,14 +34,37 @@ GATE_START = 5.0  # log odds: nearly all open
 GATE_RATE = 0.1  # learning rate of the gates
 
 
-def is_structured(name: MethodName) -> bool:
-    """Whether whole tensors have gates too; other words are refused."""
-    if name.layers or name.terms not in ((), (STRUCTURED,)):
-        raise RequestError(f"'{FAMILY}' prunes the whole encoder, or '{FAMILY}[{STRUCTURED}]'; found '{name.text}'.")
-    return bool(name.terms)
+class DiffPruning(Family):
+    """Gates over the whole encoder, then what they leave."""
+
+    learning_rate = 5e-5
+    phases = ("gates", "left")
+
+    def __post_init__(self) -> None:
+        if self.name.layers or self.name.terms not in ((), (STRUCTURED,)):
+            raise RequestError(
+                f"'diff-pruning' prunes the whole encoder, or 'diff-pruning[{STRUCTURED}]'; found '{self.name.text}'."
+            )
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        """Everything: the first phase decides what stays."""
+        return Full(MethodName("full")).slots(model, seed)
+
+    def count(self, model: nn.Module) -> int:
+        return count_left(model)
+
+    def theta(self, slots: Sequence[Slot], model: PreTrainedModel, fast: RowModel, rate: float) -> ThetaMap:
+        return GatedTheta(slots, model, bool(self.name.terms), rate, fast.device)
+
+    def next_phase(
+        self, model: PreTrainedModel, theta: ThetaMap, values: Tensor
+    ) -> tuple[list[Slot], dict[str, Tensor]]:
+        assert isinstance(theta, GatedTheta)
+        slots, whole = theta.pruned(values, count_left(model))
+        return slots, {**whole, **theta.head_of(values)}
 
 
-def kept(model: nn.Module) -> int:
+def count_left(model: nn.Module) -> int:
     """How many elements stay."""
     return round(SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()))
 

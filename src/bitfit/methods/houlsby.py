@@ -1,4 +1,4 @@
-"""`houlsby`: bottleneck adapters after attention and after the MLP (Houlsby and others, 2019); cannot train.
+"""`houlsby`: bottleneck adapters after attention and after the MLP (Houlsby and others, 2019).
 
 An adapter is down, GELU, up, and the identity around them. It stands right behind the projection that ends its
 sub-layer, before the residual and the norm. Weights start near zero, so the first answers are nearly the backbone's.
@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from bitfit.backbone.anatomy import encoder_of, sites
 from bitfit.errors import RequestError
-from bitfit.methods import biases
-from bitfit.methods.grafts import Graft, GraftFamily, Undo, swap
-from bitfit.methods.name import MethodName
+from bitfit.methods.family import InsertingFamily
+from bitfit.methods.insertion import Undo, swap
+from bitfit.methods.layernorm import norm_slots
 from bitfit.methods.slot import Slot
 
 SHARE = 0.036  # of the encoder's parameters: what the paper trains of BERT-large, on average over GLUE
@@ -46,24 +46,58 @@ class Adapted(nn.Module):
         return y + step
 
 
-def _insert(model: nn.Module, name: MethodName) -> Undo:
-    layers = name.chosen_layers(biases.layer_count(model))
-    modules = dict(model.named_modules())
-    sizes = {
-        site.name: _size(modules[site.name])
-        for site in sites(model)
-        if site.role in ROLES and site.layer in layers and isinstance(modules[site.name], nn.Linear | Conv1D)
-    }
-    if not sizes:
-        raise RequestError(
-            f"'{name.text}' puts adapters behind the output projections of attention and MLP, and bitfit knows of "
-            f"none in {type(model).__name__}. 'bitfit' trains the biases of any architecture."
-        )
-    width = _width(model, name, sizes)
-    undo = swap(model, {place: Adapted(modules[place], size, width) for place, size in sizes.items()})
-    for place in sizes:
-        model.get_submodule(place).train(modules[place].training)
-    return undo
+class Houlsby(InsertingFamily):
+    """Adapters in all layers or some, and every norm."""
+
+    learning_rate = 5e-4
+    averages = False
+
+    def __post_init__(self) -> None:
+        terms = self.name.terms
+        if len(terms) > 1 or not all(term.isdecimal() for term in terms):
+            raise RequestError(
+                f"'houlsby' takes the width of its adapters, as in 'houlsby[64]'; found '{self.name.text}'."
+            )
+
+    def put_in(self, model: nn.Module) -> Undo:
+        layers = self.chosen_layers(model)
+        modules = dict(model.named_modules())
+        sizes = {
+            site.name: _size(modules[site.name])
+            for site in sites(model)
+            if site.role in ROLES and site.layer in layers and isinstance(modules[site.name], nn.Linear | Conv1D)
+        }
+        if not sizes:
+            raise RequestError(
+                f"'{self.name.text}' puts adapters behind the output projections of attention and MLP, and bitfit "
+                f"knows of none in {type(model).__name__}. 'bitfit' trains the biases of any architecture."
+            )
+        width = self._width(model, sizes)
+        undo = swap(model, {place: Adapted(modules[place], size, width) for place, size in sizes.items()})
+        for place in sizes:
+            model.get_submodule(place).train(modules[place].training)
+        return undo
+
+    def start(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        values = torch.zeros(shape)
+        if not name.endswith(".bias"):
+            nn.init.trunc_normal_(values, 0.0, SPREAD, -2 * SPREAD, 2 * SPREAD, generator)
+        return values
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        return [*super().slots(model, seed), *norm_slots(model)]
+
+    def _width(self, model: nn.Module, sizes: dict[str, int]) -> int:
+        """The bottleneck's width: the one asked for, or what makes adapters and norms the paper's share."""
+        most = 4 * max(sizes.values())
+        if self.name.terms:
+            width = int(self.name.terms[0])
+            if not 1 <= width <= most:
+                raise RequestError(f"An adapter's width is from 1 to {most} in this model; found '{self.name.text}'.")
+            return width
+        norms = sum(slot.size for slot in norm_slots(model))
+        wanted = SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()) - norms
+        return min(most, max(1, round((wanted - sum(sizes.values())) / sum(2 * size + 1 for size in sizes.values()))))
 
 
 def _size(projection: nn.Module) -> int:
@@ -71,42 +105,3 @@ def _size(projection: nn.Module) -> int:
     weight = projection.weight
     assert isinstance(weight, Tensor)
     return weight.shape[1] if isinstance(projection, Conv1D) else weight.shape[0]
-
-
-def _width(model: nn.Module, name: MethodName, sizes: dict[str, int]) -> int:
-    """The bottleneck's width: the one asked for, or what makes adapters and norms the paper's share."""
-    if len(name.terms) > 1 or not all(term.isdecimal() for term in name.terms):
-        raise RequestError(f"'houlsby' takes the width of its adapters, as in 'houlsby[64]'; found '{name.text}'.")
-    most = 4 * max(sizes.values())
-    if name.terms:
-        width = int(name.terms[0])
-        if not 1 <= width <= most:
-            raise RequestError(f"An adapter's width is from 1 to {most} in this model; found '{name.text}'.")
-        return width
-    norms = sum(slot.size for slot in _norms(model))
-    wanted = SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()) - norms
-    return min(most, max(1, round((wanted - sum(sizes.values())) / sum(2 * size + 1 for size in sizes.values()))))
-
-
-def _slots(model: nn.Module, name: MethodName, graft: Graft) -> list[Slot]:
-    del name
-    new = [Slot(key, tuple(model.get_parameter(key).shape)) for key in graft.names]
-    return [*new, *_norms(model)]
-
-
-def _norms(model: nn.Module) -> list[Slot]:
-    """All norms of the encoder, or none where it has none."""
-    try:
-        return biases.layernorm(model, MethodName("layernorm", "layernorm"), 0)
-    except RequestError:
-        return []
-
-
-def _start(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    values = torch.zeros(shape)
-    if not name.endswith(".bias"):
-        nn.init.trunc_normal_(values, 0.0, SPREAD, -2 * SPREAD, 2 * SPREAD, generator)
-    return values
-
-
-HOULSBY = GraftFamily(_insert, _start, _slots)

@@ -1,4 +1,4 @@
-"""A method's name taken apart: family, terms in brackets, layers after an @; knows nothing of models.
+"""A method's name taken apart: family, terms in brackets, layers after an @.
 
 bitfit   bitfit[b_m2,b_q]   bitfit[query]@6-11   layernorm@last4   bitfit[all-but-key]   bitfit[auto:0.04%]
 houlsby[64]   lora[r=4,alpha=8,query,key]   diff-pruning[structured]
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from bitfit.errors import RequestError
 
-AUTO = "auto:"
-
 _SHAPE = re.compile(r"(?P<family>[A-Za-z][A-Za-z0-9_-]*)(\[(?P<terms>[^\[\]]*)\])?(@(?P<layers>.+))?")
 _LAYERS = re.compile(r"(?P<first>\d+)(-(?P<last>\d+))?|(?P<end>first|last)(?P<count>[1-9]\d*)")
 
@@ -19,16 +17,15 @@ _LAYERS = re.compile(r"(?P<first>\d+)(-(?P<last>\d+))?|(?P<end>first|last)(?P<co
 class MethodName:
     """What a method's name asks for."""
 
-    text: str
     family: str
-    terms: tuple[str, ...] = ()  # symbols or roles as written; empty for all
+    terms: tuple[str, ...] = ()  # the words in brackets as written; empty for none
     layers: tuple[str, ...] = ()  # "3", "6-11", "last4", "first2" as written; empty for all
 
     @property
-    def budget(self) -> str | None:
-        """What follows `auto:` where the terms are to be chosen on a task's data: "0.04%" or "5000"."""
-        first = self.terms[0] if self.family == "bitfit" and len(self.terms) == 1 else ""
-        return first.removeprefix(AUTO) if first.startswith(AUTO) else None
+    def text(self) -> str:
+        """The name in its one spelling, without blanks."""
+        terms = f"[{','.join(self.terms)}]" if self.terms else ""
+        return self.family + terms + (f"@{','.join(self.layers)}" if self.layers else "")
 
     @classmethod
     def parse(cls, text: str) -> "MethodName":
@@ -39,7 +36,7 @@ class MethodName:
                 f"A method looks like 'bitfit', 'bitfit[b_m2,b_q]' or 'bitfit[query]@6-11'; found '{text}'."
             )
         terms = _items(text, found["terms"], "terms in brackets")
-        return cls(text, found["family"], terms, _items(text, found["layers"], "layers after the @"))
+        return cls(found["family"], terms, _items(text, found["layers"], "layers after the @"))
 
     def chosen_layers(self, count: int) -> frozenset[int]:
         """The layers asked for, of `count` layers numbered from 0; all of them where none were named."""
@@ -51,10 +48,10 @@ class MethodName:
 def _items(text: str, items: str | None, what: str) -> tuple[str, ...]:
     if items is None:
         return ()
-    parts = tuple(items.split(","))
-    if not all(parts):
+    found = tuple(items.split(","))
+    if not all(found):
         raise RequestError(f"The method '{text}' has no {what}, or an empty one among them.")
-    return parts
+    return found
 
 
 def _span(text: str, item: str, count: int) -> range:

@@ -1,9 +1,9 @@
-"""The paper's random baselines: as many elements as BitFit trains, drawn anywhere; knows nothing of heads.
+"""The paper's random baselines: elements of the encoder drawn by the seed, as many as BitFit trains or nearly so.
 
 Which elements they are is a function of the model's shape and the seed, and the saved file keeps them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,59 +11,93 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from bitfit.backbone.anatomy import sites, terms
+from bitfit.backbone.anatomy import Site, is_norm, sites, terms
 from bitfit.errors import RequestError
-from bitfit.methods.name import MethodName
+from bitfit.methods.family import Family
 from bitfit.methods.slot import Slot
 
 Index = NDArray[np.int64]
+Shape = tuple[int, ...]
+STILL = "still"  # the part of a slot whose gradient is exactly zero
 
 
-def random_uniform(model: nn.Module, name: MethodName, seed: int) -> list[Slot]:
+class RandomFamily(Family):
+    """What draws from the whole encoder."""
+
+    def __post_init__(self) -> None:
+        if self.name.terms or self.name.layers:
+            raise RequestError(f"'{self.name.family}' draws from the whole encoder; found '{self.name.text}'.")
+
+    def budget(self, model: nn.Module) -> int:
+        """How many elements BitFit trains of the encoder."""
+        budget = sum(term.size for term in terms(model) if term.role != "head")
+        if not budget:
+            raise RequestError(
+                f"'{self.name.text}' draws as many elements as the model has biases, and {type(model).__name__} has "
+                "none in its encoder. 'added-bias' puts new ones on its layers."
+            )
+        return budget
+
+
+class RandomUniform(RandomFamily):
     """Single elements, without replacement, from all parameters of the encoder."""
-    budget = _budget(model, name)
-    shapes = dict(_encoder_shapes(model))
-    ends = np.cumsum([int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()])
-    drawn = np.sort(np.random.default_rng(seed).choice(int(ends[-1]), budget, replace=False, shuffle=False))
-    starts = np.concatenate(([0], ends[:-1]))
-    cuts = np.searchsorted(drawn, ends)
-    parts = np.split(drawn, cuts[:-1])
-    chosen = {name: part - start for name, part, start in zip(shapes, parts, starts, strict=True) if len(part)}
-    return _slots(model, shapes, chosen)
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        budget = self.budget(model)
+        shapes = {name: _shape(model, name) for name in _encoder_parameters(model)}
+        ends = np.cumsum([int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()])
+        drawn = np.sort(np.random.default_rng(seed).choice(int(ends[-1]), budget, replace=False, shuffle=False))
+        starts = np.concatenate(([0], ends[:-1]))
+        pieces = np.split(drawn, np.searchsorted(drawn, ends)[:-1])
+        chosen = {name: piece - start for name, piece, start in zip(shapes, pieces, starts, strict=True) if len(piece)}
+        return _slots(model, chosen)
 
 
-def random_rows_columns(model: nn.Module, name: MethodName, seed: int) -> list[Slot]:
-    """Whole rows or whole columns of linear layers' weight matrices; a matrix gives either rows or columns.
+class RandomRowsColumns(RandomFamily):
+    """The reference's: of each weight matrix that has a bias, in the layers and the pooler, one column, or as many rows
+    as make the bias's size; and every norm's scale whole.
+
+    The authors' code draws rows with replacement, so it may train one twice; here they are different ones.
+    """
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        self.budget(model)
+        rng = np.random.default_rng(seed)
+        modules = dict(model.named_modules())
+        chosen: dict[str, Index] = {}
+        for site in sites(model):
+            module = modules[site.name]
+            if not _is_drawn_from(site, module):
+                continue
+            name = f"{site.name}.weight"
+            shape = _shape(model, name)
+            grid = np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)
+            if not is_norm(module):
+                grid = _rows_or_column(grid.T if isinstance(module, Conv1D) else grid, rng)
+            chosen[name] = np.sort(grid, axis=None)
+        return _slots(model, chosen)
+
+
+class RandomLines(RandomFamily):
+    """Whole rows or whole columns, drawn over all weight matrices at once; a matrix gives either rows or columns.
 
     The last line drawn is cut where whole lines cannot add up to the budget.
     """
-    budget = _budget(model, name)
-    rng = np.random.default_rng(seed)
-    shapes = dict(_matrices(model))
-    if sum(rows * columns for rows, columns in shapes.values()) < budget:
-        raise RequestError(f"'{name.text}' wants {budget:,} elements; the encoder's matrices have fewer.")
-    by_rows = dict(zip(shapes, rng.integers(0, 2, len(shapes)) == 0, strict=True))
-    lines = [
-        _Line(matrix, number, by_rows[matrix])
-        for matrix, (rows, columns) in shapes.items()
-        for number in range(rows if by_rows[matrix] else columns)
-    ]
-    chosen: dict[str, list[Index]] = {}
-    left = budget
-    skipped: list[_Line] = []
-    for line in (lines[number] for number in rng.permutation(len(lines))):
-        elements = line.elements(shapes[line.matrix])
-        if left >= len(elements):
-            chosen.setdefault(line.matrix, []).append(elements)
-            left -= len(elements)
-        else:
-            skipped.append(line)
-        if not left:
-            break
-    if left:
-        line = skipped[0]
-        chosen.setdefault(line.matrix, []).append(line.elements(shapes[line.matrix])[:left])
-    return _slots(model, shapes, {matrix: np.sort(np.concatenate(parts)) for matrix, parts in chosen.items()})
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        budget = self.budget(model)
+        rng = np.random.default_rng(seed)
+        shapes = {name: _shape(model, name) for name in _matrices(model)}
+        if sum(rows * columns for rows, columns in shapes.values()) < budget:
+            raise RequestError(f"'{self.name.text}' wants {budget:,} elements; the encoder's matrices have fewer.")
+        by_rows = dict(zip(shapes, rng.integers(0, 2, len(shapes)) == 0, strict=True))
+        lines = [
+            _Line(matrix, number, by_rows[matrix])
+            for matrix, (rows, columns) in shapes.items()
+            for number in range(rows if by_rows[matrix] else columns)
+        ]
+        taken = _taken([lines[number] for number in rng.permutation(len(lines))], shapes, budget)
+        return _slots(model, {matrix: np.sort(np.concatenate(pieces)) for matrix, pieces in taken.items()})
 
 
 @dataclass(frozen=True)
@@ -72,7 +106,7 @@ class _Line:
     number: int
     is_row: bool
 
-    def elements(self, shape: tuple[int, ...]) -> Index:
+    def elements(self, shape: Shape) -> Index:
         """Flat elements of this row or column, sorted."""
         rows, columns = shape
         if self.is_row:
@@ -80,33 +114,60 @@ class _Line:
         return np.arange(self.number, rows * columns, columns, dtype=np.int64)
 
 
-def _budget(model: nn.Module, name: MethodName) -> int:
-    if name.terms or name.layers:
-        raise RequestError(f"'{name.family}' draws from the whole encoder; found '{name.text}'.")
-    budget = sum(term.size for term in terms(model) if term.role != "head")
-    if not budget:
-        raise RequestError(
-            f"'{name.text}' draws as many elements as the model has biases, and {type(model).__name__} has none in its "
-            "encoder. 'added-bias' puts new ones on its layers."
-        )
-    return budget
+def _taken(lines: list[_Line], shapes: Mapping[str, Shape], budget: int) -> dict[str, list[Index]]:
+    """The elements of each line that still fits, and as much of the first that does not as fills the budget."""
+    chosen: dict[str, list[Index]] = {}
+    left = budget
+    skipped: list[_Line] = []
+    for line in lines:
+        elements = line.elements(shapes[line.matrix])
+        if left >= len(elements):
+            chosen.setdefault(line.matrix, []).append(elements)
+            left -= len(elements)
+        else:
+            skipped.append(line)
+        if not left:
+            return chosen
+    line = skipped[0]
+    chosen.setdefault(line.matrix, []).append(line.elements(shapes[line.matrix])[:left])
+    return chosen
 
 
-def _encoder_shapes(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _is_drawn_from(site: Site, module: nn.Module) -> bool:
+    """Not from embeddings or the head, nor from what has no bias to be as large as."""
+    inside = site.layer is not None or site.role in ("pooler", "final_norm")
+    has_both = all(module._parameters.get(leaf) is not None for leaf in ("weight", "bias"))
+    return inside and has_both and (is_norm(module) or isinstance(module, nn.Linear | Conv1D))
+
+
+def _rows_or_column(grid: Index, rng: np.random.Generator) -> Index:
+    """Of the numbers of a matrix's elements, (outputs, inputs): as many as there are outputs, or a few less."""
+    outputs, inputs = grid.shape
+    chosen: Index
+    if outputs < inputs or rng.integers(0, 2):
+        chosen = grid[:, rng.integers(0, inputs)]
+    else:
+        chosen = grid[rng.choice(outputs, outputs // inputs, replace=False)]
+    return chosen
+
+
+def _encoder_parameters(model: nn.Module) -> Iterator[str]:
     inside = {site.name for site in sites(model) if site.role != "head"}
-    for name, parameter in model.named_parameters():
-        if name.rpartition(".")[0] in inside:
-            yield name, tuple(parameter.shape)
+    return (name for name, _ in model.named_parameters() if name.rpartition(".")[0] in inside)
 
 
-def _matrices(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _matrices(model: nn.Module) -> Iterator[str]:
     modules = dict(model.named_modules())
-    for name, shape in _encoder_shapes(model):
-        if len(shape) == 2 and isinstance(modules[name.rpartition(".")[0]], nn.Linear | Conv1D):
-            yield name, shape
+    for name in _encoder_parameters(model):
+        if len(_shape(model, name)) == 2 and isinstance(modules[name.rpartition(".")[0]], nn.Linear | Conv1D):
+            yield name
 
 
-def _slots(model: nn.Module, shapes: dict[str, tuple[int, ...]], chosen: dict[str, Index]) -> list[Slot]:
+def _shape(model: nn.Module, name: str) -> Shape:
+    return tuple(model.get_parameter(name).shape)
+
+
+def _slots(model: nn.Module, chosen: Mapping[str, Index]) -> list[Slot]:
     """Slots over the drawn elements; those whose gradient is exactly zero go to a slot that is kept still."""
     still: dict[str, Index] = {}
     for term in terms(model):
@@ -114,8 +175,8 @@ def _slots(model: nn.Module, shapes: dict[str, tuple[int, ...]], chosen: dict[st
             still[term.name] = np.arange(term.size) if term.index is None else term.index
     found = []
     for name, index in chosen.items():
-        held = np.isin(index, still.get(name, np.empty(0, np.int64)))
-        for part, mask in (("", ~held), ("still", held)):
+        is_still = np.isin(index, still.get(name, np.empty(0, np.int64)))
+        for part, mask in (("", ~is_still), (STILL, is_still)):
             if mask.any():
-                found.append(Slot(name, shapes[name], index[mask], bool(part), part=part))
+                found.append(Slot(name, _shape(model, name), index[mask], bool(part), part=part))
     return found

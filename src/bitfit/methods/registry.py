@@ -1,50 +1,44 @@
-"""Every method by its name, as one table; knows nothing of what a Selection does with the answer.
-
-A family gets the task model, the name taken apart and a seed, and gives the encoder's slots. A family that
-grafts new parameters changes the model's tree first and then gives slots over what it put there. The head's
-slots are added by `select`, for all families alike.
-"""
-
-from collections.abc import Callable
-
-from torch import nn
+"""Every family of methods by its name, as one table."""
 
 from bitfit.errors import RequestError, nearest
-from bitfit.methods import biases, random_masks
-from bitfit.methods.added_bias import ADDED_BIAS
-from bitfit.methods.houlsby import HOULSBY
-from bitfit.methods.lora import LORA
+from bitfit.methods.added_bias import AddedBias
+from bitfit.methods.bitfit import BitFit
+from bitfit.methods.diff_pruning import DiffPruning
+from bitfit.methods.family import Family
+from bitfit.methods.frozen import Frozen
+from bitfit.methods.full import Full
+from bitfit.methods.houlsby import Houlsby
+from bitfit.methods.layernorm import LayerNorm
+from bitfit.methods.lora import Lora
 from bitfit.methods.name import MethodName
-from bitfit.methods.slot import Slot
+from bitfit.methods.random_masks import RandomLines, RandomRowsColumns, RandomUniform
 
-Family = Callable[[nn.Module, MethodName, int], list[Slot]]
-
-
-def _chosen_in_training(model: nn.Module, name: MethodName, seed: int) -> list[Slot]:
-    raise RequestError(
-        f"'{name.text}' chooses what changes while it trains on a task's data, so it cannot be resolved on a model "
-        "alone. bitfit.train(backbone, task, method) does both."
-    )
-
-
-FAMILIES: dict[str, Family] = {
-    "bitfit": biases.bitfit,
-    "full": biases.full,
-    "frozen": biases.frozen,
-    "layernorm": biases.layernorm,
-    "random-uniform": random_masks.random_uniform,
-    "random-rows-columns": random_masks.random_rows_columns,
-    "added-bias": ADDED_BIAS,
-    "lora": LORA,
-    "houlsby": HOULSBY,
-    "diff-pruning": _chosen_in_training,
+FAMILIES: dict[str, type[Family]] = {
+    "bitfit": BitFit,
+    "frozen": Frozen,
+    "full": Full,
+    "layernorm": LayerNorm,
+    "added-bias": AddedBias,
+    "random-uniform": RandomUniform,
+    "random-rows-columns": RandomRowsColumns,
+    "random-lines": RandomLines,
+    "lora": Lora,
+    "houlsby": Houlsby,
+    "diff-pruning": DiffPruning,
 }
 
 
-def family(name: MethodName) -> Family:
-    """The family of a method's name; a name that nobody knows is refused with the nearest."""
-    if name.budget is not None:
-        return _chosen_in_training
+def register(name: str, family: type[Family]) -> None:
+    """Add a family of your own: `name`, with what may follow it in brackets and after an @, is a method from now on."""
+    if MethodName.parse(name) != MethodName(name):
+        raise RequestError(f"A family's name is a word, without brackets or layers; found '{name}'.")
+    if FAMILIES.get(name, family) is not family:
+        raise RequestError(f"There is a method '{name}' already. Choose another name.")
+    FAMILIES[name] = family
+
+
+def get_family(name: MethodName) -> Family:
+    """What a method's name asks for; a name that nobody knows is refused with the nearest."""
     if name.family not in FAMILIES:
         raise RequestError(f"There is no method '{name.family}'. {nearest(name.family, FAMILIES)}")
-    return FAMILIES[name.family]
+    return FAMILIES[name.family](name)

@@ -1,4 +1,4 @@
-"""What a method lets change, resolved on one model; knows nothing of data, losses or optimizers.
+"""What a method lets change, resolved on one model.
 
 Freezing, counting, the optimizer and the saved file all come from the same Selection, so what trained is
 what is saved.
@@ -15,11 +15,7 @@ from transformers import PreTrainedModel
 from bitfit.backbone.anatomy import encoder_prefix, is_bias
 from bitfit.backbone.heads import cancelled_names
 from bitfit.errors import RequestError, nearest
-from bitfit.methods.name import MethodName
-from bitfit.methods.registry import family
 from bitfit.methods.slot import HeadMode, Slot
-
-__all__ = ["HeadMode", "Selection", "Slot", "select"]
 
 _HEAD_MODES: tuple[HeadMode, ...] = ("full", "bias", "frozen")
 _HOOK = "_bitfit_hook"
@@ -74,21 +70,10 @@ class Selection:
                 _guard(parameter, alive[name])
 
 
-def select(model: nn.Module, method: str = "bitfit", head: HeadMode = "full", seed: int = 0) -> Selection:
-    """What `method` lets change in a task model, or in a base model, which has no head.
-
-    `head` says how much of the task head changes: all of it, its biases, or nothing. The seed matters to
-    methods that draw. A method that grafts puts its new parameters into the model's tree.
-    """
-    name = MethodName.parse(method)
-    check_head_mode(head)
-    return assemble(model, method, head, family(name)(model, name, seed))
-
-
 def assemble(model: nn.Module, method: str, head: HeadMode, encoder: Sequence[Slot]) -> Selection:
     """The selection of these slots of the encoder and what trains of the head."""
     check_head_mode(head)
-    slots = [*encoder, *_head_slots(model, head)]
+    slots = [*encoder, *head_slots(model, head)]
     if not slots:
         raise RequestError(
             f"'{method}' with the head '{head}' trains nothing in {type(model).__name__}. "
@@ -104,7 +89,8 @@ def check_head_mode(head: str) -> None:
         raise RequestError(f"The head trains 'full', 'bias' or 'frozen'; found '{head}'. {nearest(head, _HEAD_MODES)}")
 
 
-def _head_slots(model: nn.Module, mode: HeadMode) -> list[Slot]:
+def head_slots(model: nn.Module, mode: HeadMode) -> list[Slot]:
+    """What trains of the task head; nothing in a base model."""
     prefix = encoder_prefix(model)
     if mode == "frozen" or not prefix:
         return []

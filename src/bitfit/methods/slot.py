@@ -1,10 +1,13 @@
-"""The parameters, or parts of them, that may change; knows nothing of why they were chosen."""
+"""The parameters, or elements of them, that may change."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
+
+from bitfit.backbone.anatomy import Term
 
 HeadMode = Literal["full", "bias", "frozen"]
 
@@ -19,6 +22,17 @@ class Slot:
     inert: bool = False  # counted and saved, its gradient is written as zero
     in_head: bool = False
     part: str = ""  # tells slots of one parameter apart: "query", "key", ...; empty for the only one
+
+    @classmethod
+    def of_parameter(cls, model: nn.Module, name: str) -> "Slot":
+        """A whole parameter of the encoder."""
+        return cls(name, tuple(model.get_parameter(name).shape))
+
+    @classmethod
+    def of_term(cls, model: nn.Module, term: Term) -> "Slot":
+        """One bias, or the part of a fused one that belongs to a role."""
+        shape = tuple(model.get_parameter(term.name).shape)
+        return cls(term.name, shape, term.index, term.inert, term.role == "head", term.part)
 
     @property
     def key(self) -> str:

@@ -1,16 +1,15 @@
-"""The settings of a run, checked, and how its learning rate moves; knows nothing of data or models."""
+"""The settings of a run, checked, and how its learning rate moves."""
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from bitfit.backbone.device import Device
 from bitfit.errors import RequestError
-from bitfit.runtime.precision import Precision
 
-# Learning rates where none is given: the best of the published grids for each family of methods, on most tasks.
-LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "houlsby": 5e-4, "diff-pruning": 5e-5}
-BIAS_LEARNING_RATE = 1e-3  # bias training wants 10 to 30 times the rate of full fine-tuning
+if TYPE_CHECKING:  # the command line reads the defaults here, and its help must not wait for torch
+    from bitfit.backbone.device import Device
+    from bitfit.methods.method import Method
+    from bitfit.runtime.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class TrainConfig:
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     weight_decay: float = 0.01  # never on biases and norms
     patience: int | None = None  # stop after this many epochs without a better score
-    precision: Precision = "auto"
-    device: Device = "auto"  # the machine's business: no part of what tells one run from another
+    precision: "Precision" = "auto"
+    device: "Device" = "auto"  # the machine's business: no part of what tells one run from another
     # The layers below all that trains answer once for each example, without dropout. None: where the head alone trains.
     # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
     prefix_cache: bool | None = None
@@ -53,12 +52,9 @@ class TrainConfig:
         if wrong:
             raise RequestError("; ".join(wrong) + ".")
 
-    def settled(self, method: str) -> "TrainConfig":
+    def settled(self, method: "Method") -> "TrainConfig":
         """The same with a learning rate: the one given, or the method's own."""
-        if self.learning_rate is not None:
-            return self
-        family = method.partition("[")[0].partition("@")[0]
-        return replace(self, learning_rate=LEARNING_RATES.get(family, BIAS_LEARNING_RATE))
+        return self if self.learning_rate is not None else replace(self, learning_rate=method.learning_rate)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values. Where nothing was said of the prefix cache it is left

@@ -19,10 +19,11 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.examples import Examples, TaskData
 from bitfit.inference.loss import losses
 from bitfit.inference.outputs import batch_of, labels_of, pass_tokens
+from bitfit.methods.method import Method
 from bitfit.training import order
 from bitfit.training.config import TrainConfig
 from bitfit.training.frozen_prefix import needed
-from bitfit.training.recipe import Method, Setting
+from bitfit.training.recipe import Setting
 from bitfit.training.resumable import ResumableRequest
 
 SAMPLE_TOKENS = 1024  # of the small pass
@@ -70,8 +71,8 @@ class Estimate:
 
 def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: Sequence[TrainConfig]) -> Estimate:
     """What training these rows together would need."""
-    how = Method(method) if isinstance(method, str) else method
-    settled = [config.settled(how.name) for config in configs]
+    how = Method.of(method)
+    settled = [config.settled(how) for config in configs]
     setting = Setting.of(backbone, data, how, settled[0], ResumableRequest.of({"data": {}}, None))
     together = settled if len(settled) == 1 or setting.takes(settled) else settled[:1]
     at_boundary = setting.set_boundary(settled[0], lambda _: None)

@@ -8,10 +8,11 @@ from bitfit.backbone.memory import keep_freed_memory
 from bitfit.data.options import DataOptions
 from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.budget import Measure, Scored, ranked
+from bitfit.methods.method import Method
 from bitfit.runtime.precision import compute_format, trusted
 from bitfit.runtime.row_model import RowModel
 from bitfit.training.config import TrainConfig
-from bitfit.training.recipe import Method, check_fit
+from bitfit.training.recipe import check_fit
 from bitfit.training.resolve import sample_of
 from bitfit.training.term_scores import term_scores
 from bitfit.watcher import Watcher
@@ -41,8 +42,9 @@ def rank(
 
     The seed of the settings draws the head and the sample; the rest of them is for the short run.
     """
-    settled = (config or TrainConfig()).settled("bitfit")
-    check_fit(backbone, Method("bitfit"))
+    method = Method.parse("bitfit")
+    settled = (config or TrainConfig()).settled(method)
+    check_fit(backbone, method)
     device = chosen_device(settled.device)
     keep_freed_memory(device)
     data = task_data(backbone, task, options or DataOptions())

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from bitfit.backbone.device import chosen_device
 from bitfit.backbone.heads import Head
@@ -24,10 +25,7 @@ from bitfit.inference.metrics import score
 from bitfit.inference.outputs import outputs
 from bitfit.inference.pass_budget import Budget
 from bitfit.inference.task_data import Data, task_data
-from bitfit.methods.diff_pruning import GatedTheta
-from bitfit.methods.name import MethodName
-from bitfit.methods.prepare import check, graft, graft_start
-from bitfit.methods.selection import HeadMode, Selection
+from bitfit.methods.method import Method, Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.environment import surroundings, versions
 from bitfit.runtime.precision import trusted
@@ -36,21 +34,13 @@ from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.config import TrainConfig
 from bitfit.training.frozen_prefix import chosen_boundary, with_states
 from bitfit.training.loop import Job, Progress, Training
-from bitfit.training.resolve import pruned, resolve
+from bitfit.training.resolve import first_phase
 from bitfit.training.resumable import ResumableRequest
 from bitfit.training.run import Run
 from bitfit.training.run_key import request
 from bitfit.watcher import Watcher
 
 ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
-
-
-@dataclass(frozen=True)
-class Method:
-    """What trains, and how much of the head."""
-
-    name: str = "bitfit"
-    head: HeadMode = "full"
 
 
 def train(
@@ -86,9 +76,9 @@ def train_rows(
     A row whose loss is no longer finite ends there, and its run says so; where none is left, that is a TrainingError.
     """
     _check_kinds(backbone, configs)
-    method = Method(method) if isinstance(method, str) else method
+    method = Method.of(method)
     watcher = watcher or Watcher()
-    settled = [config.settled(method.name) for config in configs]
+    settled = [config.settled(method) for config in configs]
     check_fit(backbone, method)
     keep_freed_memory(chosen_device(settled[0].device))  # a GPU that is not there is refused before data is read
     data = task_data(backbone, task, options or DataOptions())
@@ -137,14 +127,14 @@ def _check_kinds(backbone: Backbone, configs: Sequence[TrainConfig]) -> None:
 
 def asked_for(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> dict[str, Any]:
     """What tells this training from any other, as plain values."""
-    return request(backbone, data, method.name, method.head, [config.settled(method.name) for config in configs])
+    return request(backbone, data, method.name, method.head, [config.settled(method) for config in configs])
 
 
 def check_fit(backbone: Backbone, method: Method) -> None:
     """Refuse a method that the model cannot have, before any data is read."""
     if not backbone.has_weights:
         raise BackboneError(f"'{backbone.name}' has no weights, only a configuration: it cannot be trained.")
-    check(backbone.task_model(ANY_HEAD), method.name, method.head)
+    method.check(backbone.task_model(ANY_HEAD))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +144,9 @@ class Setting:
     backbone: Backbone
     data: TaskData
     method: Method
-    selection: Selection
-    rows: ThetaMap
+    phase: Phase
     model: RowModel
-    heads: Any  # the plain task model, for heads of other seeds
+    plain: PreTrainedModel
     parameters: int
     held: ResumableRequest
     compute: torch.dtype
@@ -173,24 +162,28 @@ class Setting:
         parameters = sum(p.numel() for p in plain.parameters())
         device = held.device(config.device)
         compute = held.compute(trusted(config.precision, backbone.config.model_type), device)
-        graft(inner, method.name)
+        for one in (plain, inner):
+            method.insert(one)
         model = RowModel(inner, head, compute, device)
-        selection, rows = resolve(plain, model, data, method.name, method.head, config)
-        return cls(backbone, data, method, selection, rows, model, plain, parameters, held, compute)
+        phase = first_phase(method, plain, model, data, config)
+        return cls(backbone, data, method, phase, model, plain, parameters, held, compute)
+
+    @property
+    def rows(self) -> ThetaMap:
+        """How the values of the phase are laid out."""
+        return self.phase.theta
 
     def takes(self, configs: Sequence[TrainConfig]) -> bool:
         """Can these rows be trained together?"""
         alike = len({(config.precision, config.prefix_cache, config.device) for config in configs}) == 1
-        if MethodName.parse(self.method.name).budget is not None:  # what is chosen depends on the seed
+        if self.method.reads_data:  # what is chosen depends on the seed
             alike = alike and len({config.seed for config in configs}) == 1
-        if isinstance(self.rows, GatedTheta):
-            return len(configs) == 1
-        return alike and self.model.takes_rows(slot.name for slot in self.rows.slots)
+        return alike and self.method.shares_a_pass and self.model.takes_rows(slot.name for slot in self.rows.slots)
 
     def train(self, configs: Sequence[TrainConfig], watcher: Watcher) -> list[Run]:
         """Train these rows together."""
         ready = self._read_ahead(configs[0], watcher)
-        if isinstance(self.rows, GatedTheta):
+        if len(self.method.phases) > 1:
             return [ready._train_gates(configs[0], watcher)]
         start = torch.stack([self._start(config.seed) for config in configs])
         training = ready._loop(start, configs, watcher)
@@ -213,7 +206,7 @@ class Setting:
 
     def _start(self, seed: int) -> Tensor:
         """A row before training: the backbone's values, and a head and new parameters drawn from the seed."""
-        drawn = {**head_start(self.heads, seed), **graft_start(self.heads, self.method.name, seed)}
+        drawn = {**head_start(self.plain, seed), **self.method.start(self.plain, seed)}
         return self.rows.starting_row(drawn)
 
     def _loop(self, start: Tensor, configs: Sequence[TrainConfig], watcher: Watcher, stopped: bool = False) -> Training:
@@ -231,15 +224,15 @@ class Setting:
 
     def _train_gates(self, config: TrainConfig, watcher: Watcher) -> Run:
         """Two phases of the same loop: all differences with gates, then what the gates left."""
-        assert isinstance(self.rows, GatedTheta)
         start = self._start(config.seed)[None]
         first = replace(self, held=self.held.part("gates"))._loop(start, [config], watcher)
         diverged = first.progress[0].diverged
         if diverged is not None:
             raise TrainingError(diverged)
-        selection, rows, left = pruned(self.heads, self.model, self.selection, self.rows, first.theta)
-        watcher.note(f"{self.method.name}: {selection.size:,} elements are left, the head's among them; they train on")
-        second = replace(self, selection=selection, rows=rows, held=self.held.part("left"))
+        phase, left = self.method.next_phase(self.plain, self.model, self.rows, first.theta.detach())
+        left_over = f"{phase.selection.size:,} elements are left, the head's among them"
+        watcher.note(f"{self.method.name}: {left_over}; they train on")
+        second = replace(self, phase=phase, held=self.held.part("left"))
         history = [{"phase": "gates", **epoch} for epoch in first.progress[0].history]
         seconds, tokens, stopped = first.seconds, first.tokens, first.stopped
         del first, start  # several times the model's size
@@ -264,7 +257,7 @@ class Setting:
             history=tuple(state.history),
             scores=scores,
             best_epoch=state.best_epoch,
-            trainable=self.selection.size,
+            trainable=self.phase.selection.size,
             parameters=self.parameters,
             seconds=training.seconds + self.ahead,
             tokens_per_second=training.tokens / max(training.seconds + self.ahead, 1e-9),

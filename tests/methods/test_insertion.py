@@ -14,14 +14,21 @@ from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone
 from bitfit.errors import DeltaError, MissingExtraError, RequestError
 from bitfit.integrations.checkpoint import merge
-from bitfit.methods.prepare import graft_start, remove
+from bitfit.methods.method import Method
 from tests.models import ARCHITECTURES, BIAS_FREE, inputs, tiny_backbone
 
-GRAFTS = ("added-bias", "lora", "houlsby[4]")
+INSERTING = ("added-bias", "lora", "houlsby[4]")
 TASK = bitfit.Task("mood", "class", ("text",), "label", ("sad", "so-so", "glad"), ("accuracy",), 32)
-CASES = [(name, method) for name in ARCHITECTURES for method in GRAFTS if method != "added-bias" or name in BIAS_FREE]
+CASES = [
+    (name, method) for name in ARCHITECTURES for method in INSERTING if method != "added-bias" or name in BIAS_FREE
+]
 
 each_case = pytest.mark.parametrize(("model_type", "method"), CASES)
+
+
+def select_inserted(model: torch.nn.Module, method: str) -> bitfit.Selection:
+    Method.parse(method).insert(model)
+    return bitfit.select(model, method)
 
 
 def answers(model: torch.nn.Module, model_type: str) -> torch.Tensor:
@@ -32,7 +39,9 @@ def answers(model: torch.nn.Module, model_type: str) -> torch.Tensor:
 
 def make_delta(backbone: Backbone, method: str, seed: int = 0) -> bitfit.Delta:
     """A delta with random values wherever the method trains."""
-    selection = bitfit.select(backbone.task_model(TASK.head), method)
+    model = backbone.task_model(TASK.head)
+    Method.parse(method).insert(model)
+    selection = bitfit.select(model, method)
     draw = np.random.default_rng(seed)
     values = {
         slot.key: 0.1 * draw.standard_normal(slot.shape if slot.index is None else slot.size).astype(np.float32)
@@ -46,6 +55,7 @@ def test_the_first_answers_are_the_backbones_and_the_way_back_leaves_no_trace(mo
     backbone = tiny_backbone(model_type)
     model = backbone.task_model(Head("class", 3))
     names, before = [name for name, _ in model.named_parameters()], answers(model, model_type)
+    insertion = Method.parse(method).insert(model)
     selection = bitfit.select(model, method)
     after = answers(model, model_type)
     if method.startswith("houlsby"):
@@ -54,7 +64,8 @@ def test_the_first_answers_are_the_backbones_and_the_way_back_leaves_no_trace(mo
     else:
         assert torch.equal(after, before)
     assert bitfit.select(model, method) == selection
-    remove(model)
+    insertion.undo()
+    insertion.undo()
     assert [name for name, _ in model.named_parameters()] == names
     assert torch.equal(answers(model, model_type), before)
     assert fingerprint(backbone.model) == backbone.fingerprint
@@ -63,6 +74,7 @@ def test_the_first_answers_are_the_backbones_and_the_way_back_leaves_no_trace(mo
 @each_case
 def test_only_what_was_selected_moves(model_type: str, method: str) -> None:
     model = tiny_backbone(model_type).task_model(Head("class", 3))
+    Method.parse(method).insert(model)
     selection = bitfit.select(model, method)
     selection.freeze()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
@@ -98,23 +110,25 @@ def test_a_delta_holds_the_new_parameters_and_reverts_to_the_bit(model_type: str
     assert torch.equal(answers(bare, model_type), before)
 
 
-@pytest.mark.parametrize("method", GRAFTS)
+@pytest.mark.parametrize("method", INSERTING)
 def test_starts_are_a_function_of_the_seed_alone(method: str) -> None:
     backbone = tiny_backbone("llama")
     model = backbone.task_model(Head("class", 3))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    selection = bitfit.select(model, method, seed=3)
+    Method.parse(method).insert(model, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
-    held = {name: value for name, value in selection.values().items() if name in graft_start(model, method, 3)}
-    assert all(torch.equal(value, held[name]) for name, value in graft_start(model, method, 3).items())
-    other = graft_start(model, method, 4)
+    start = Method.parse(method).start(model, 3)
+    held = {name: value for name, value in bitfit.select(model, method).values().items() if name in start}
+    assert all(torch.equal(value, held[name]) for name, value in start.items())
+    other = Method.parse(method).start(model, 4)
     same = all(torch.equal(value, other[name]) for name, value in held.items())
     assert same == (method == "added-bias")
 
 
 def test_lora_has_its_papers_shape() -> None:
     model = tiny_backbone("bert").task_model(Head("class", 3))
+    Method.parse("lora").insert(model)
     selection = bitfit.select(model, "lora", "frozen")
     assert selection.size == 2 * 2 * (8 * 32 + 32 * 8)  # layers, query and value, A and B
     assert model.get_submodule("bert.encoder.layer.0.attention.self.query").scaling == {"default": 2.0}
@@ -122,6 +136,7 @@ def test_lora_has_its_papers_shape() -> None:
 
 def test_lora_takes_rank_scale_roles_and_layers() -> None:
     model = tiny_backbone("bert").task_model(Head("class", 3))
+    Method.parse("lora[r=2,alpha=8,b_k,output]@1").insert(model)
     selection = bitfit.select(model, "lora[r=2,alpha=8,b_k,output]@1", "frozen")
     assert selection.size == 2 * (32 + 32) + 2 * (48 + 32)
     assert all(".layer.1." in slot.name for slot in selection.slots)
@@ -136,7 +151,8 @@ def test_houlsby_trains_the_papers_share_and_the_norms() -> None:
     with torch.device("meta"):
         large = AutoModel.from_config(config)
     total = sum(parameter.numel() for parameter in large.parameters())
-    assert bitfit.select(large, "houlsby").size / total == pytest.approx(0.036, abs=0.0002)
+    assert Method.parse("houlsby").count(large) / total == pytest.approx(0.036, abs=0.0002)
+    Method.parse("houlsby").insert(large)
     assert {"encoder.layer.0.output.LayerNorm.weight", "encoder.layer.23.output.dense.down.weight"} <= {
         slot.name for slot in bitfit.select(large, "houlsby").slots
     }
@@ -144,16 +160,18 @@ def test_houlsby_trains_the_papers_share_and_the_norms() -> None:
 
 def test_added_vectors_are_chosen_by_term_and_layer() -> None:
     model = tiny_backbone("llama").task_model(Head("class", 3))
+    Method.parse("added-bias[b_v]@1").insert(model)
     assert [slot.name for slot in bitfit.select(model, "added-bias[b_v]@1", "frozen").slots] == [
         "model.layers.1.self_attn.v_proj.bias"
     ]
 
 
 def test_keys_that_cannot_matter_stay_still_among_added_vectors() -> None:
-    by_model = {
-        name: bitfit.select(tiny_backbone(name).task_model(Head("class", 3)), "added-bias[b_k]").slots
-        for name in ("t5", "llama")
-    }
+    by_model = {}
+    for name in ("t5", "llama"):
+        model = tiny_backbone(name).task_model(Head("class", 3))
+        Method.parse("added-bias[b_k]").insert(model)
+        by_model[name] = bitfit.select(model, "added-bias[b_k]").slots
     assert all(slot.inert for slot in by_model["t5"] if not slot.in_head)
     assert not any(slot.inert for slot in by_model["llama"])
 
@@ -175,21 +193,22 @@ def test_keys_that_cannot_matter_stay_still_among_added_vectors() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_way_out(model_type: str, method: str, words: str) -> None:
+    model = tiny_backbone(model_type).task_model(Head("class", 3))
     with pytest.raises(RequestError, match=words):
-        bitfit.select(tiny_backbone(model_type).task_model(Head("class", 3)), method)
+        select_inserted(model, method)
 
 
-def test_a_model_takes_one_graft() -> None:
+def test_a_model_takes_the_new_parameters_of_one_method() -> None:
     model = tiny_backbone("bert").task_model(Head("class", 3))
-    bitfit.select(model, "lora")
+    Method.parse("lora").insert(model)
     with pytest.raises(RequestError, match="already carries the new parameters of 'lora'"):
-        bitfit.select(model, "houlsby")
+        Method.parse("houlsby").insert(model)
 
 
 def test_without_peft_the_install_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'bitfit\[lora\]'"):
-        bitfit.select(tiny_backbone("bert").task_model(Head("class", 3)), "lora")
+        Method.parse("lora").insert(tiny_backbone("bert").task_model(Head("class", 3)))
 
 
 def test_a_hostile_width_is_refused_before_anything_is_made() -> None:
@@ -211,7 +230,7 @@ def test_a_hostile_width_is_refused_before_anything_is_made() -> None:
         ("llama", "added-bias[b_v]@1"),
     ],
 )
-def test_a_merged_graft_predicts_the_same_through_transformers_alone(
+def test_merged_new_parameters_predict_the_same_through_transformers_alone(
     model_type: str, method: str, tmp_path: Path
 ) -> None:
     backbone = tiny_backbone(model_type)
@@ -224,7 +243,7 @@ def test_a_merged_graft_predicts_the_same_through_transformers_alone(
 
 
 @pytest.mark.parametrize(("model_type", "method"), [("bert", "houlsby[4]"), ("t5", "added-bias")])
-def test_a_graft_that_no_checkpoint_can_hold_says_so(model_type: str, method: str, tmp_path: Path) -> None:
+def test_new_parameters_that_no_checkpoint_can_hold_are_refused(model_type: str, method: str, tmp_path: Path) -> None:
     backbone = tiny_backbone(model_type)
     with pytest.raises(DeltaError, match="has no place for them"):
         merge(make_delta(backbone, method), backbone, tmp_path / "merged")

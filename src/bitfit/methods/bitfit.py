@@ -1,0 +1,88 @@
+"""`bitfit`: the biases of the encoder, all of them or some by term and layer (Ben Zaken and others, 2022).
+
+`bitfit[auto:0.04%]` and `bitfit[auto:5000]` spend a budget on the terms that bring most to a task.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from bitfit.backbone.anatomy import SYMBOLS, Term, terms
+from bitfit.errors import RequestError, nearest
+from bitfit.methods.budget import Scored, choose_terms, ranked, size_of_budget
+from bitfit.methods.family import Family, layer_count
+from bitfit.methods.name import MethodName
+from bitfit.methods.slot import Slot
+
+AUTO = "auto:"
+ALL_BUT = "all-but-"
+
+
+class BitFit(Family):
+    """Every bias of the encoder, or those of the terms and layers named."""
+
+    shares_a_pass = True
+    is_bias_method = True
+
+    @property
+    def budget(self) -> str | None:
+        """What follows `auto:` where the terms are to be chosen on a task's data: "0.04%" or "5000"."""
+        first = self.name.terms[0] if len(self.name.terms) == 1 else ""
+        return first.removeprefix(AUTO) if first.startswith(AUTO) else None
+
+    @property
+    def reads_data(self) -> bool:
+        return self.budget is not None
+
+    def slots(self, model: nn.Module, seed: int) -> list[Slot]:
+        del seed
+        return bias_slots(model, self.name)
+
+    def count(self, model: nn.Module) -> int:
+        return super().count(model) if self.budget is None else size_of_budget(model, self.name, self.budget)
+
+    def check(self, model: nn.Module) -> None:
+        self.count(model)
+
+    def choose(self, model: nn.Module, scores: Sequence[Scored]) -> list[Slot]:
+        """The terms that the budget buys, in the order of their gradients."""
+        assert self.budget is not None
+        chosen = choose_terms(ranked(scores), size_of_budget(model, self.name, self.budget))
+        bought = {(term.name, term.part) for term in chosen}
+        return [slot for slot in bias_slots(model, MethodName("bitfit")) if (slot.name, slot.part) in bought]
+
+
+def bias_slots(model: nn.Module, name: MethodName) -> list[Slot]:
+    """The biases of the terms and layers that a name asks for."""
+    found = [term for term in terms(model) if term.role != "head"]
+    if not found:
+        raise RequestError(
+            f"'{name.text}' trains biases, and {type(model).__name__} has none in its encoder. "
+            "'added-bias' puts new ones on its layers."
+        )
+    layers = name.chosen_layers(layer_count(model)) if name.layers else None  # None: what lies outside them too
+    roles = _roles(name, found)
+    chosen = [term for term in found if term.role in roles and (layers is None or term.layer in layers)]
+    if not chosen:
+        raise RequestError(
+            f"'{name.text}' matches no bias: {', '.join(sorted(roles))} has none in these layers. {_listing(found)}"
+        )
+    return [Slot.of_term(model, term) for term in chosen]
+
+
+def _roles(name: MethodName, found: Iterable[Term]) -> set[str]:
+    """The roles that the terms in brackets stand for."""
+    known = {term.role for term in found}
+    words = {role: role for role in sorted(known)} | {symbol: role for role, symbol in SYMBOLS.items() if role in known}
+    left_out = {word[len(ALL_BUT) :] for word in name.terms if word.startswith(ALL_BUT)}
+    wanted = {word for word in name.terms if not word.startswith(ALL_BUT)}
+    for word in sorted(wanted | left_out):
+        if word not in words:
+            raise RequestError(f"'{name.text}' names no term of this model: '{word}'. {nearest(word, words)}")
+    roles = {words[word] for word in wanted} if wanted else known
+    return roles - {words[word] for word in left_out}
+
+
+def _listing(found: Iterable[Term]) -> str:
+    roles = dict.fromkeys(term.symbol or term.role for term in found)
+    return f"The model has: {', '.join(roles)}."
