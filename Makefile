@@ -6,13 +6,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check bench install format tree clean
+# Two processes of one thread each: with more threads they would slow each other. Then the slowest tests are listed.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
+
+.PHONY: demo test quick check bench install format tree clean
 
 demo: $(READY)  ## train, score and use one small model, in under five minutes
-	$(BIN)/bitfit demo
+	$(BIN)/bitfit demo --overwrite
 
-test: $(READY)  ## every test, offline, on two processors: of one thread each, or they would slow each other
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: $(READY)  ## every test, offline, on two processors
+	$(PYTEST)
+
+quick: $(READY)  ## the tests that take no more than a second or two each: under a minute together
+	$(PYTEST) -m "not slow and not real"
 
 check: $(READY)  ## style, types and the shape of the house
 	$(BIN)/ruff check .

@@ -1,14 +1,17 @@
-"""What the engine has to reach, as a table, held against what was measured; measures nothing."""
+"""What the engine has to reach, as a table, held against what was measured in the same number format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import SYSTEMS, Cell, ratio
+from benchmarks.report import SYSTEMS, Cell, counterpart, ratio, short_format
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A ratio of two systems' medians on every shape whose name begins so; or a share of the limit."""
+    """A ratio of two systems' medians on every shape whose name begins so; or a share of the limit.
+
+    The other system is taken in the format of the first: the Trainer with bf16=True where this engine took bf16.
+    """
 
     shapes: str
     system: str
@@ -39,11 +42,9 @@ def verdicts(cells: Sequence[Cell]) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for bar in BARS:
         for shape in dict.fromkeys(c["shape"] for c in cells if c["shape"].startswith(bar.shapes)):
-            came = _came(cells, shape, bar)
-            if came is None:
-                continue
-            reached = came <= bar.bar if bar.at_most else came >= bar.bar
-            found.append({"shape": shape, "what": _what(bar), "bar": bar.bar, "came": came, "reached": reached})
+            cell = next((c for c in cells if (c["shape"], c["system"]) == (shape, bar.system)), None)
+            if cell and (verdict := _verdict(cells, cell, bar)):
+                found.append(verdict)
     return found
 
 
@@ -58,19 +59,26 @@ def bars_table(found: Sequence[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def _came(cells: Sequence[Cell], shape: str, bar: Bar) -> float | None:
-    if bar.other:
-        return ratio(cells, shape, bar.measure, bar.system, bar.other)
-    return next((c[bar.measure] for c in cells if (c["shape"], c["system"]) == (shape, bar.system)), None)
-
-
-def _what(bar: Bar) -> str:
-    name = SYSTEMS[bar.system].shown
+def _verdict(cells: Sequence[Cell], cell: Cell, bar: Bar) -> dict[str, object] | None:
+    """One bar on one shape; None where the other system was not measured in the same format."""
+    other = counterpart(cells, cell, bar.other) if bar.other else None
+    came = ratio(cells, cell["shape"], bar.measure, bar.system, other) if other else None
     if not bar.other:
+        came = cell[bar.measure]
+    if came is None:
+        return None
+    reached = came <= bar.bar if bar.at_most else came >= bar.bar
+    what = f"{_what(bar, other)}, {short_format(cell)}"
+    return {"shape": cell["shape"], "what": what, "bar": bar.bar, "came": came, "reached": reached}
+
+
+def _what(bar: Bar, other: str | None) -> str:
+    name = SYSTEMS[bar.system].shown
+    if other is None:
         return f"{name}, share of the limit" + _aim(bar)
     kind = {"tokens_per_second": "speed", "peak_mib": "peak memory"}[bar.measure]
     sign = "at most" if bar.at_most else "at least"
-    return f"{kind}: {name} against {SYSTEMS[bar.other].shown}, {sign}" + _aim(bar)
+    return f"{kind}: {name} against {SYSTEMS[other].shown}, {sign}" + _aim(bar)
 
 
 def _aim(bar: Bar) -> str:

@@ -68,6 +68,7 @@ SINGLE = (
     System("trainer-bias", "Trainer: biases and head", "trainer", precision="fp32"),
     System("trainer-bias-bf16", "Trainer: biases and head, bf16=True", "trainer", precision="bf16"),
     System("trainer-lora", "Trainer: PEFT LoRA r=8", "trainer", "lora", "fp32"),
+    System("trainer-lora-bf16", "Trainer: PEFT LoRA r=8, bf16=True", "trainer", "lora", "bf16"),
     System("trainer-full", "Trainer: full", "trainer", "full", "fp32"),
     System("trainer-full-bf16", "Trainer: full, bf16=True", "trainer", "full", "bf16"),
 )
@@ -75,7 +76,16 @@ GRID = (
     System("grid-fused", "bitfit: 20 rows fused", "engine", together=True),
     System("grid-in-turn", "bitfit: one after another", "engine"),
     System("grid-trainer", "Trainer: biases and head, one after another", "trainer", precision="fp32", runs=2),
+    System(
+        "grid-trainer-bf16",
+        "Trainer: biases and head, bf16=True, one after another",
+        "trainer",
+        precision="bf16",
+        runs=2,
+    ),
 )
+# The same system of the Trainer in the other format: speeds and memory are compared within one format only.
+IN_BF16 = {name: f"{name}-bf16" for name in ("trainer-bias", "trainer-lora", "trainer-full", "grid-trainer")}
 LIMIT = System("limit", "matrix products alone", "limit")
 ACCURACY = ("engine-bitfit", "trainer-bias")
 ACCURACY_EPOCHS = {"rotten-tomatoes-b16": 3, "rte-b16": 6}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
-from benchmarks.plan import ACCURACY, GRID, SINGLE
+from benchmarks.plan import ACCURACY, GRID, IN_BF16, SINGLE
 
 SYSTEMS = {system.name: system for system in (*SINGLE, *GRID)}
 REFERENCE = {"single": "trainer-bias", "grid": "grid-in-turn"}
@@ -26,8 +26,21 @@ def summary(raw: Iterable[Raw], limits: Sequence[Mapping[str, float]]) -> list[C
     limit = median(max(best["bf16"], best["fp32"]) for best in limits) if limits else None
     cells = [_cell(found[key], limit) for key in keys]
     for cell in cells:
-        cell["times"] = ratio(cells, cell["shape"], "tokens_per_second", cell["system"], REFERENCE[cell["kind"]])
+        other = counterpart(cells, cell, REFERENCE[cell["kind"]])
+        cell["times"] = other and ratio(cells, cell["shape"], "tokens_per_second", cell["system"], other)
     return cells
+
+
+def counterpart(cells: Sequence[Cell], cell: Cell, other: str) -> str | None:
+    """The system `other` as it was measured in the same number format as this cell; None where it was not."""
+    names = (other, IN_BF16.get(other))
+    same = [c["system"] for c in cells if c["shape"] == cell["shape"] and short_format(c) == short_format(cell)]
+    return next((name for name in names if name in same), None)
+
+
+def short_format(cell: Mapping[str, Any]) -> str:
+    """bf16 or fp32, the format of the matrix products, whoever chose it and how."""
+    return "bf16" if cell["format"].startswith("bfloat16") else "fp32"
 
 
 def ratio(cells: Sequence[Cell], shape: str, measure: str, system: str, other: str) -> float | None:
@@ -50,8 +63,9 @@ def table(cells: Sequence[Cell]) -> str:
     parts = []
     for shape in dict.fromkeys(cell["shape"] for cell in cells):
         own = [cell for cell in cells if cell["shape"] == shape]
-        head = ("system", "tokens/s", f"x {SYSTEMS[REFERENCE[own[0]['kind']]].shown}", "share of limit")
-        lines = [_line(*head, "peak MiB", "first step s", "accuracy"), _line("---", *["---:"] * 6)]
+        reference = SYSTEMS[REFERENCE[own[0]["kind"]]].shown
+        head = ("system", "format", "tokens/s", f"x {reference}, same format", "share of limit")
+        lines = [_line(*head, "peak MiB", "first step s", "accuracy"), _line("---", "---", *["---:"] * 6)]
         lines += [_line(*_shown(cell)) for cell in own]
         parts.append(f"### {shape}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
@@ -59,13 +73,16 @@ def table(cells: Sequence[Cell]) -> str:
 
 def accuracy_table(cells: Sequence[Cell]) -> str:
     """Mean and standard deviation over seeds, and how far apart the means are."""
-    lines = [_line("shape", "system", "seeds", "mean", "standard deviation"), _line("---", "---", *["---:"] * 3)]
+    lines = [_line("shape", "system", "format", "seeds", "mean", "standard deviation")]
+    lines += [_line("---", "---", "---", *["---:"] * 3)]
     ends = []
     for shape in dict.fromkeys(cell["shape"] for cell in cells):
         found = {c["system"]: c["accuracy"]["values"] for c in cells if c["shape"] == shape}
+        formats = {c["system"]: short_format(c) for c in cells if c["shape"] == shape}
         for name, values in found.items():
             deviation = f"{100 * stdev(values):.2f}" if len(values) > 1 else "-"
-            lines.append(_line(shape, SYSTEMS[name].shown, str(len(values)), f"{100 * mean(values):.2f}", deviation))
+            figures = (str(len(values)), f"{100 * mean(values):.2f}", deviation)
+            lines.append(_line(shape, SYSTEMS[name].shown, formats[name], *figures))
         if set(ACCURACY) <= set(found) and len(found[ACCURACY[1]]) > 1:
             ends.append(_difference(shape, *(found[name] for name in ACCURACY)))
     return "\n".join([*lines, "", *ends])
@@ -96,13 +113,14 @@ def _cell(raw: Sequence[Raw], limit: float | None) -> Cell:
 def _shown(cell: Cell) -> tuple[str, ...]:
     """The cells of a line of the table."""
     shown = SYSTEMS[cell["system"]].shown
-    if cell["system"] == "grid-trainer":
+    if cell["system"].startswith("grid-trainer"):
         shown += f" (from {cell['runs_measured']} of its runs)"
     elif cell["system"] == "grid-in-turn":
         shown += f" ({cell['runs_measured']} runs)"
     share, times = cell["share_of_limit"], cell["times"]
     return (
         shown,
+        short_format(cell),
         _with_spread(cell["tokens_per_second"]),
         "-" if times is None else f"{times:.2f}",
         "-" if share is None else f"{100 * share:.0f} %",

@@ -129,7 +129,7 @@ def test_the_demo_prints_scores_answers_and_what_to_type_next(
     said = capsys.readouterr().out
     for word in ("bitfit", "frozen", "26,882", "0.12 %", "positive", "predict rotten-tomatoes.safetensors"):
         assert word in said
-    assert run(["demo", *SMALL, "--json"]) == 0
+    assert run(["demo", *SMALL, "--overwrite", "--json"]) == 0
     assert [found["method"] for found in json.loads(capsys.readouterr().out)["runs"]] == ["bitfit", "frozen"]
 
 

@@ -254,6 +254,7 @@ class TestEmbedded:
         with pytest.raises(BackboneError, match=f"{name} should have the SHA-256 000"):
             bitfit.load()
 
+    @pytest.mark.slow
     def test_its_package_is_never_imported(self) -> None:
         code = "import sys, bitfit; bitfit.load(); assert not [m for m in sys.modules if m.startswith('gt_all')]"
         subprocess.run([sys.executable, "-c", code], check=True)

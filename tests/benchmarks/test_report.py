@@ -9,7 +9,7 @@ import pytest
 from benchmarks.bars import verdicts
 from benchmarks.bench import document, markdown, why_not
 from benchmarks.plan import SHAPES, SINGLE, Options, Request, chosen, requests
-from benchmarks.report import accuracy_table, summary
+from benchmarks.report import accuracy_table, summary, table
 from bitfit.errors import RequestError
 
 LIMITS = [{"bf16": 400.0, "fp32": 180.0}] * 2
@@ -53,15 +53,37 @@ def test_the_table_says_what_failed_and_what_was_skipped() -> None:
     text = markdown(document(Options(), [*some_rounds(), failed], LIMITS, {"rte-b16": "needs --data-dir"}))
     assert "FAILED imdb-b32 engine-full: out of luck" in text
     assert "skipped rte-b16: needs --data-dir" in text
-    assert "| bitfit: bitfit | 3,050 (3,000 - 3,100) | 2.90 |" in text
+    assert "| bitfit: bitfit | fp32 | 3,050 (3,000 - 3,100) | 2.90 |" in text
 
 
 def test_bars_are_held_against_what_was_measured_only() -> None:
     found = verdicts(summary(some_rounds(), LIMITS))
     by_other = {one["what"]: one["reached"] for one in found}
     assert len(found) == 4
-    assert by_other["speed: bitfit: bitfit against Trainer: full, at least"] is True
-    assert by_other["peak memory: bitfit: bitfit against Trainer: full, at most"] is False
+    assert by_other["speed: bitfit: bitfit against Trainer: full, at least, fp32"] is True
+    assert by_other["peak memory: bitfit: bitfit against Trainer: full, at most, fp32"] is False
+
+
+def test_a_format_is_compared_with_itself_only() -> None:
+    ours = raw("imdb-b32", "engine-bitfit", 0, format="bfloat16")
+    theirs = [raw("imdb-b32", "trainer-bias", 0), raw("imdb-b32", "trainer-full", 0)]
+    apart = summary([ours, *theirs], LIMITS)
+    assert [one["what"] for one in verdicts(apart)] == ["bitfit: bitfit, share of the limit (aim 0.65), bf16"]
+    assert [cell["times"] for cell in apart] == [None, 1.0, 0.7]
+    autocast = raw("imdb-b32", "trainer-bias-bf16", 0, format="bfloat16 (autocast)", tokens_per_second=1500.0)
+    cells = summary([ours, *theirs, autocast], LIMITS)
+    assert {cell["system"]: cell["times"] for cell in cells}["engine-bitfit"] == 2.0
+    speed = next(one for one in verdicts(cells) if str(one["what"]).startswith("speed"))
+    assert "Trainer: biases and head, bf16=True" in str(speed["what"])
+    assert speed["came"] == 2.0
+    assert "| Trainer: biases and head | fp32 | 1,000 | 1.00 |" in table(cells)
+
+
+def test_every_trainer_row_is_measured_in_both_formats_by_default() -> None:
+    for shape, systems in chosen(Options()):
+        formats = {(s.method, s.precision) for s in systems if s.loop == "trainer"}
+        methods = {method for method, _ in formats}
+        assert formats == {(method, form) for method in methods for form in ("fp32", "bf16")}, shape.name
 
 
 def test_accuracy_within_a_standard_deviation_is_said() -> None:
@@ -71,7 +93,9 @@ def test_accuracy_within_a_standard_deviation_is_said() -> None:
 
 def test_only_chooses_shapes_and_systems_by_their_names() -> None:
     picked = chosen(Options(only=("imdb", "lora")))
-    assert [(shape.name, [s.name for s in systems]) for shape, systems in picked] == [("imdb-b32", ["trainer-lora"])]
+    assert [(shape.name, [s.name for s in systems]) for shape, systems in picked] == [
+        ("imdb-b32", ["trainer-lora", "trainer-lora-bf16"])
+    ]
     exact = chosen(Options(only=("imdb", "engine-bitfit")))
     assert [s.name for _, systems in exact for s in systems] == ["engine-bitfit"]
     with pytest.raises(RequestError, match="--only 'imbd' is in no"):

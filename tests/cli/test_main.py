@@ -9,20 +9,45 @@ import pytest
 
 from bitfit.cli import main
 
-PROGRAM = [sys.executable, "-m", "bitfit"]
+NAME = "bert.encoder.layer.0.attention.output.LayerNorm.bias"
+# The program with a command of one table, which loads no torch: the way out is every command's.
+SCRIPT = f"""
+import sys, types
+import click
+from bitfit.cli import main
+from bitfit.cli.output import json_option, result, table
+
+@click.command()
+@json_option
+def command(as_json):
+    rows = [["{NAME}", "b_LN1", "attention_norm"]] * 40
+    result(as_json, {{"rows": rows}}, lambda console: console.print(table("", ["name", "term", "role"], rows)))
+
+sys.modules["lines"] = types.SimpleNamespace(command=command)
+main.COMMANDS["lines"] = ("lines", "Some lines.")
+main.main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
-def terms(tiny_folder: str) -> list[str]:
-    return [*PROGRAM, "terms", tiny_folder, "--labels", "2"]
+def lines() -> list[str]:
+    return [sys.executable, "-c", SCRIPT, "lines"]
+
+
+@pytest.mark.slow
+def test_the_program_as_a_process_of_its_own(tiny_folder: str) -> None:
+    program = [sys.executable, "-m", "bitfit", "terms", tiny_folder, "--labels", "2"]
+    found = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert NAME in found.stdout
+    assert found.stderr == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_reader_that_goes_away_ends_the_command_quietly(terms: list[str], more: list[str]) -> None:
+def test_a_reader_that_goes_away_ends_the_command_quietly(lines: list[str], more: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        found = subprocess.run([*terms, *more], stdout=writing, stderr=subprocess.PIPE, text=True)
+        found = subprocess.run([*lines, *more], stdout=writing, stderr=subprocess.PIPE, text=True)
     finally:
         os.close(writing)
     assert found.returncode == 141
@@ -31,23 +56,22 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(terms: list[str], more
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_full_disk_behind_standard_output_is_told(terms: list[str], more: list[str]) -> None:
+def test_a_full_disk_behind_standard_output_is_told(lines: list[str], more: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        found = subprocess.run([*terms, *more], stdout=full, stderr=subprocess.PIPE, text=True)
+        found = subprocess.run([*lines, *more], stdout=full, stderr=subprocess.PIPE, text=True)
     assert found.returncode == 6
     assert "cannot be written to standard output: No space left" in found.stderr
     assert "Traceback" not in found.stderr
 
 
-def test_a_closed_standard_output_is_no_mistake(terms: list[str]) -> None:
-    found = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *terms], stderr=subprocess.PIPE, text=True)
+def test_a_closed_standard_output_is_no_mistake(lines: list[str]) -> None:
+    found = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *lines], stderr=subprocess.PIPE, text=True)
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_a_table_is_not_folded_where_no_terminal_is(terms: list[str]) -> None:
-    found = subprocess.run(terms, capture_output=True, text=True, check=True)
-    name = "bert.encoder.layer.0.attention.output.LayerNorm.bias"
-    assert any(line.split()[:2] == [name, "b_LN1"] for line in found.stdout.splitlines())
+def test_a_table_is_not_folded_where_no_terminal_is(lines: list[str]) -> None:
+    found = subprocess.run(lines, capture_output=True, text=True, check=True)
+    assert any(line.split()[:2] == [NAME, "b_LN1"] for line in found.stdout.splitlines())
 
 
 def test_where_memory_runs_out_that_is_said(

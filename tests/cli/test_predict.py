@@ -70,7 +70,7 @@ def test_a_file_into_a_file(file_of: Callable[[str], str], rows: Path, tmp_path:
     assert found["number"].to_pylist() == [str(i) for i in range(30)]
     alone = document(capsys, *asked)
     assert [line["answer"] for line in alone] == found["answer"].to_pylist()
-    assert run(["predict", *asked, "--out", str(out)]) == 0
+    assert run(["predict", *asked, "--out", str(out), "--overwrite"]) == 0
     said = capsys.readouterr()
     assert "30 rows answered" in said.out
     assert "30 of 30 rows" in said.err
@@ -109,7 +109,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitfit.cli.answering.Answering.answered", interrupt)
+    monkeypatch.setattr("bitfit.cli.progress.Answering.answered", interrupt)
     out = ["--out", str(tmp_path / "out.csv")]
     assert run(["predict", file_of("class"), "--input", str(rows), "--text", "message", *out]) == 130
     assert "The same command goes on" in capsys.readouterr().err

@@ -43,7 +43,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Path:
 
 def submit(folder: Path, *names: str) -> int:
     files = [str(folder / f"{name}.safetensors") for name in names]
-    return run(["submit", *files, "--data-dir", str(folder), "--out", str(folder / "glue.zip"), "--json"])
+    return run(
+        ["submit", *files, "--data-dir", str(folder), "--out", str(folder / "glue.zip"), "--overwrite", "--json"]
+    )
 
 
 def test_answers_are_those_of_predict_by_the_labels_names(

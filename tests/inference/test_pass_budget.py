@@ -134,6 +134,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
         Budget(100, 10, print).fit(broken)
 
 
+@pytest.mark.slow
 def test_what_torch_raises_is_known() -> None:
     script = (
         "import resource, torch\n"

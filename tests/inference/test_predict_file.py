@@ -14,6 +14,7 @@ import pytest
 
 import bitfit
 from bitfit.backbone.load import Backbone
+from bitfit.data.answer import Answer
 from bitfit.data.read import scan as survey_module
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
@@ -21,7 +22,7 @@ from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError
 from bitfit.inference import predict_file as module
 from bitfit.inference.predict_file import InputFile, Written, predict_file
-from bitfit.inference.predictor import Answer, Predictor
+from bitfit.inference.predictor import Predictor
 from bitfit.watcher import Watcher
 from tests.training.trained import TASKS, rows, sentence, trained
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,11 +10,12 @@ import pytest
 from transformers import ViTImageProcessor
 
 import bitfit
+from bitfit.data.answer import Answer, answer_table
 from bitfit.data.encode.encoder import ExampleEncoder
 from bitfit.data.read.images import image_arrays
-from bitfit.errors import BackboneError, DataError, DeltaError
-from bitfit.inference.predictor import Predictor, answer_table
-from tests.models import tiny_backbone
+from bitfit.errors import BackboneError, DataError, DeltaError, RequestError
+from bitfit.inference.predictor import Predictor
+from tests.models import tiny, tiny_backbone, tiny_tokenizer
 from tests.training.trained import SETTINGS, TASKS, rows, sentence, trained
 
 TEXTS = [sentence(number, 3 + number % 6) for number in range(9)]
@@ -132,3 +134,61 @@ def test_images(tmp_path: Path) -> None:
         bitfit.train(tiny_backbone("bert"), table)
     with pytest.raises(BackboneError, match="'tiny-vit' has no image processor"):
         bitfit.train(tiny_backbone("vit"), table)
+
+
+def test_one_text_has_one_answer_and_many_have_a_list() -> None:
+    backbone, delta = trained("class")
+    predictor = Predictor(backbone, delta, "fp32")
+    one = predictor(TEXTS[0])
+    assert isinstance(one, Answer)
+    assert one == bitfit.predict(backbone, delta, TEXTS[0], "fp32") == predictor([TEXTS[0]])[0]
+    assert predictor([]) == []
+    many = predictor(TEXTS[:3])
+    columns: dict[str, Any] = {"text": TEXTS[:3], "more": [1, 2, 3]}
+    for same in (tuple(TEXTS[:3]), np.array(TEXTS[:3]), iter(TEXTS[:3]), columns, pa.table(columns)):
+        assert predictor(same) == many
+    assert [answer.value for answer in many] == [predictor(text).value for text in TEXTS[:3]]
+
+
+def test_one_pair_is_a_tuple() -> None:
+    backbone, delta = trained("pair")
+    predictor = Predictor(backbone, delta, "fp32")
+    assert predictor(PAIRS[0]) == predictor([PAIRS[0]])[0]
+    assert predictor([list(pair) for pair in PAIRS[:2]]) == predictor(PAIRS[:2])
+    assert predictor([{"left": left, "right": right} for left, right in PAIRS[:2]]) == predictor(PAIRS[:2])
+    with pytest.raises(DataError, match=r"text 1 has 1\. Give each as a pair: \(left, right\)"):
+        predictor("w5")
+    with pytest.raises(DataError, match=r"text 1 has 1\. Give each as a pair"):
+        predictor(list(PAIRS[0]))
+
+
+def test_one_sentence_is_a_string_and_a_list_of_strings_is_many() -> None:
+    predictor = Predictor(*trained("tags"))
+    assert predictor("w5 w6 w7") == predictor([["w5", "w6", "w7"]])[0]
+    assert len(predictor(["w5 w6", "w7"])) == 2
+    assert len(predictor(("w5 w6", "w7"))) == 2
+
+
+def test_a_table_without_the_tasks_columns_is_refused() -> None:
+    with pytest.raises(DataError, match=r"reads the columns \('text',\). Did you mean 'texts'"):
+        bitfit.predict(*trained("class"), [{"texts": "w5"}])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda backbone, delta: (delta, ["w5"], None), "Expected a backbone first, as bitfit.load gives it.*a Delta"),
+        (lambda backbone, delta: (backbone, ["w5"], delta), "Expected a Delta after the backbone"),
+        (lambda backbone, delta: (backbone, delta, 7), "Expected a text, or a list of texts; found 7"),
+    ],
+)
+def test_arguments_in_another_order_are_refused_with_the_right_one(arguments: Any, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        bitfit.predict(*arguments(*trained("class")))
+
+
+def test_a_models_folder_stands_for_its_backbone(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    backbone, delta = trained("class")
+    assert bitfit.predict(tmp_path, delta, "w5", "fp32") == bitfit.predict(backbone, delta, "w5", "fp32")

@@ -77,6 +77,7 @@ def test_only_the_selection_moves(model_type: str, method: str, head: HeadMode) 
     layers=st.sampled_from(["", "@0", "@1", "@last1", "@0-1"]),
     head=st.sampled_from(MODES),
 )
+@pytest.mark.slow
 def test_only_any_selection_of_terms_moves(model_type: str, symbols: set[str], layers: str, head: HeadMode) -> None:
     assume(not (model_type == "albert" and layers in ("@1", "@0-1")))  # it has one layer, used twice
     symbols &= {term.symbol for term in bitfit.terms(task_model(model_type)) if term.symbol}

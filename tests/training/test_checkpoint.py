@@ -87,6 +87,7 @@ WILD = TrainConfig(batch_size=6, epochs=2, learning_rate=3e-3, weight_decay=1e30
     ],
     ids=["one-row", "rows", "full", "tags", "a-row-that-diverges"],
 )
+@pytest.mark.slow
 def test_killed_at_any_moment_a_run_ends_with_the_same_bits(
     backbone: bitfit.Backbone, tmp_path: Path, configs: list[TrainConfig], method: str, kind: str
 ) -> None:
@@ -106,6 +107,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bits(
 
 
 @pytest.mark.usefixtures("always")
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_comes_to_its_end(backbone: bitfit.Backbone, tmp_path: Path) -> None:
     data, places = tiny_data(), place(tmp_path)
     undisturbed = result(bitfit.train_rows(backbone, data, "bitfit", ROWS))

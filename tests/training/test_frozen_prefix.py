@@ -312,6 +312,7 @@ class Killer(Watcher):
 
 
 @pytest.mark.parametrize("at", [2, 5, 9])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(
     loose: bitfit.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:

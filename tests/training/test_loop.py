@@ -34,7 +34,7 @@ BASE = TrainConfig(learning_rate=3e-3, batch_size=8, epochs=2, precision="fp32")
 DIFFERENT = [  # they leave the pass one after another, the second by its patience
     BASE,
     replace(BASE, learning_rate=0.3, batch_size=5, epochs=9, seed=1, patience=1),
-    replace(BASE, learning_rate=1e-3, batch_size=3, epochs=4, seed=2, schedule="constant", clip=0.0),
+    replace(BASE, learning_rate=1e-3, batch_size=4, epochs=3, seed=2, schedule="constant", clip=0.0),
     replace(BASE, learning_rate=1e-2, batch_size=22, epochs=3, clip=0.1, warmup=0.5, weight_decay=0.1),
 ]
 
@@ -110,6 +110,7 @@ def assert_each_alone(
         assert_same_runs(run, bitfit.train(backbone, data, method, config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_together_train_as_each_does_alone(kind: str) -> None:
     assert_each_alone(tiny_backbone("bert"), data_of(kind), "bitfit", DIFFERENT)
@@ -124,12 +125,18 @@ def test_rows_of_other_architectures(model_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [Method.parse("frozen"), Method.parse("bitfit[b_m2,b_q]@1", "bias"), Method.parse("bitfit@0", "frozen")]
+    "method",
+    [
+        Method.parse("bitfit[b_m2,b_q]@1", "bias"),
+        pytest.param(Method.parse("frozen"), marks=pytest.mark.slow),
+        pytest.param(Method.parse("bitfit@0", "frozen"), marks=pytest.mark.slow),
+    ],
 )
 def test_rows_of_other_methods(method: Method) -> None:
     assert_each_alone(tiny_backbone("bert"), tiny_data(), method, DIFFERENT[:3])
 
 
+@pytest.mark.slow
 def test_rows_over_the_mean_of_a_text() -> None:
     data = tiny_data()
     pooled = replace(data, task=replace(data.task, pool="mean"))

@@ -44,7 +44,7 @@ CASES = [
     ("modernbert", "added-bias"),
     ("deberta-v2", "houlsby"),
 ]
-CONFIG = bitfit.TrainConfig(epochs=2, batch_size=4, learning_rate=5e-3, precision="fp32")
+CONFIG = bitfit.TrainConfig(epochs=2, batch_size=8, learning_rate=5e-3, precision="fp32")
 
 
 def texts() -> TaskData:

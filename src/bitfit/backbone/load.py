@@ -46,7 +46,7 @@ _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _MISSING_SEED = 0  # for weights that a checkpoint lacks, such as a pooler
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
     """A pretrained model with its tokenizer, frozen, and a fingerprint of its content."""
 
@@ -78,6 +78,12 @@ class Backbone:
             raise BackboneError(f"'{self.name}' has no {lacking} beside its config.json.")
         return found
 
+    def __repr__(self) -> str:
+        if not self.has_weights:
+            return f"Backbone({self.name!r}: {self.config.model_type}, without weights)"
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"Backbone({self.name!r}: {self.config.model_type}, {count:,} parameters)"
+
     def task_model(self, head: Head, seed: int = 0) -> PreTrainedModel:
         """The architecture's own task model over the very same weights, its head drawn from `seed` alone."""
         pad = None if self.tokenizer is None else self.tokenizer.pad_token_id
@@ -85,11 +91,12 @@ class Backbone:
             return build_task_model(self.model, head, seed, pad)
 
 
-def load(name: str = EMBEDDED, *, weights: bool = True) -> Backbone:
+def load(name: str | Path = EMBEDDED, *, weights: bool = True) -> Backbone:
     """The backbone of that name: "minilm" (embedded), a local folder, or a name on the hub.
 
     With `weights=False` only the configuration is read and the model lies on the meta device.
     """
+    name = str(name)
     if not name:
         raise RequestError(f"A model name was expected; found ''. The embedded one is '{EMBEDDED}'.")
     if name == EMBEDDED:
@@ -102,6 +109,18 @@ def load(name: str = EMBEDDED, *, weights: bool = True) -> Backbone:
             f"The embedded model is --model {EMBEDDED}."
         )
     return _from_hub(name, weights)
+
+
+def as_backbone(given: "Backbone | str | Path") -> Backbone:
+    """A backbone as it is, or the one that `load` makes of a name or a folder."""
+    if isinstance(given, Backbone):
+        return given
+    if isinstance(given, str | Path):
+        return load(given)
+    raise RequestError(
+        "Expected a backbone first, as bitfit.load gives it, or a model's name or folder; "
+        f"found a {type(given).__name__}."
+    )
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.options import overwrite_option
 from bitfit.cli.output import json_option, log, result, table
-from bitfit.errors import DeltaError
+from bitfit.cli.output_file import check_new, check_new_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,9 +75,12 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @file_argument
 @model_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the heat map to this file too (.png, .svg).")
+@overwrite_option
 @json_option
-def changes(file: Path, model_name: str | None, plot: Path | None, as_json: bool) -> None:
+def changes(file: Path, model_name: str | None, plot: Path | None, overwrite: bool, as_json: bool) -> None:
     """How far each term moved in each layer: the mean absolute change, as a heat map."""
+    if plot is not None:
+        check_new(plot, overwrite, "--plot")
     from bitfit.delta.changes import changes as changes_of
     from bitfit.delta.figure import draw_changes
 
@@ -95,9 +99,11 @@ def changes(file: Path, model_name: str | None, plot: Path | None, as_json: bool
 @command.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option
+@overwrite_option
 @json_option
-def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def average(files: tuple[Path, ...], out: Path, overwrite: bool, as_json: bool) -> None:
     """The mean of several deltas of one kind of task, as a new file."""
+    check_new(out, overwrite)
     from bitfit.delta.combine import average as average_of
 
     _save(average_of([_load(file) for file in files]), out, as_json)
@@ -107,9 +113,11 @@ def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
 @out_option
+@overwrite_option
 @json_option
-def add(files: tuple[Path, ...], model_name: str | None, out: Path, as_json: bool) -> None:
+def add(files: tuple[Path, ...], model_name: str | None, out: Path, overwrite: bool, as_json: bool) -> None:
     """The backbone plus every delta's change of it, as a new file; heads are averaged."""
+    check_new(out, overwrite)
     from bitfit.delta.combine import add as add_up
 
     deltas = [_load(file) for file in files]
@@ -123,6 +131,7 @@ def add(files: tuple[Path, ...], model_name: str | None, out: Path, as_json: boo
 @json_option
 def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
     """An ordinary transformers checkpoint that loads without bitfit and predicts the same."""
+    check_new_folder(out)
     from bitfit.integrations.checkpoint import merge as merge_into
 
     delta = _load(file)
@@ -142,6 +151,7 @@ def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
 @json_option
 def to_adapter(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
     """A delta of the method lora as a folder that PEFT reads."""
+    check_new_folder(out)
     from bitfit.integrations.peft import write_adapter
 
     delta = _load(file)
@@ -155,9 +165,11 @@ def to_adapter(file: Path, model_name: str | None, out: Path, as_json: bool) -> 
 @click.option("--like", required=True, type=click.Path(path_type=Path), help="A delta file of the same task.")
 @model_option
 @out_option
+@overwrite_option
 @json_option
-def from_adapter(folder: Path, like: Path, model_name: str | None, out: Path, as_json: bool) -> None:
+def from_adapter(folder: Path, like: Path, model_name: str | None, out: Path, overwrite: bool, as_json: bool) -> None:
     """A PEFT LoRA adapter as a delta file; what its task is, another delta says."""
+    check_new(out, overwrite)
     from bitfit.integrations.peft import read_adapter
 
     known = _load(like)
@@ -204,8 +216,6 @@ def _backbone(name: str) -> "Backbone":
 
 
 def _save(delta: "Delta", out: Path, as_json: bool) -> None:
-    if out.exists():
-        raise DeltaError(f"A new file was expected; '{out}' is already there. Choose another --out.")
     delta.save(out)
     result(as_json, describe(out, delta), lambda console: console.print(f"{out}: {delta!r}"))
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.main import INTERRUPTED
+from bitfit.cli.options import overwrite_option
 from bitfit.cli.output import json_option, log, result, table
-from bitfit.cli.output_file import check_writable, ended_by_sigterm
+from bitfit.cli.output_file import check_new, ended_by_sigterm
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.inference.predictor import Answer
+    from bitfit.data.answer import Answer
     from bitfit.training.run import Run
 
 TASK = "rotten-tomatoes"
@@ -40,10 +41,11 @@ and another task:
 @click.option("--out", "path", type=click.Path(path_type=Path), default=Path(f"{TASK}.safetensors"), show_default=True)
 @click.option("--epochs", type=int, default=3, show_default=True)
 @click.option("--train-size", type=int, help="Train on so many sentences alone.")
+@overwrite_option
 @json_option
-def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> int:
+def command(path: Path, epochs: int, train_size: int | None, overwrite: bool, as_json: bool) -> int:
     """Train 0.1 % of a model on film reviews, beside the same model with nothing but its head trained."""
-    check_writable(path)
+    check_new(path, overwrite)
     from bitfit.backbone.load import load
     from bitfit.inference.predictor import predict
 
@@ -63,7 +65,7 @@ def command(path: Path, epochs: int, train_size: int | None, as_json: bool) -> i
     }
     result(as_json, document, lambda console: _show(console, runs, path, answers))
     if any(run.stopped for run in runs):
-        log().print("Stopped early. The same command begins again.")
+        log().print("Stopped early. `bitfit demo --overwrite` begins again.")
         return INTERRUPTED
     return 0
 

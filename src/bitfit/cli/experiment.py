@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.machine import device_option
 from bitfit.cli.main import INTERRUPTED
+from bitfit.cli.options import device_option
 from bitfit.cli.output import json_option, log, result, write_json
 from bitfit.cli.output_file import ended_by_sigterm
 

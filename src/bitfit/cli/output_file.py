@@ -1,6 +1,5 @@
 """What lies already where a run's file is to go, and how it gets there; knows nothing of training."""
 
-import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitfit.cli.output import log
 from bitfit.errors import DeltaError, RequestError, TrainingError
+from bitfit.files import part_beside
 
 if TYPE_CHECKING:
     from bitfit.backbone.load import Backbone
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bitfit.training.checkpoint import Checkpoints
     from bitfit.training.run import Run
 
+ENDING = ".safetensors"
 MARKS = ("run", "data", "stopped", "measured_on", "device")  # in a delta's settings, beside those of the training
 
 
@@ -99,15 +100,34 @@ class OutputFile:
         return found or ["it was one of another grid"]
 
 
-def check_writable(path: Path) -> None:
-    """Find out before training, not after it."""
-    folder = path.parent if str(path.parent) else Path()
-    if not folder.is_dir():
-        raise RequestError(f"--out is in a folder that does not exist: '{folder}'. Make it first.")
+def check_writable(path: Path, option: str = "--out") -> None:
+    """Find out before the work, not after it, that a file cannot be written: by making one beside it."""
+    if not path.parent.is_dir():
+        raise RequestError(f"{option} is in a folder that does not exist: '{path.parent}'. Make it first.")
     if path.is_dir():
-        raise RequestError(f"--out names a file; '{path}' is a folder. Give --out {path / 'NAME.safetensors'}.")
-    if not os.access(folder, os.W_OK):
-        raise RequestError(f"No file can be made in the folder of '{path}'. Choose another --out.")
+        raise RequestError(f"{option} names a file; '{path}' is a folder. Give {option} {path / ('NAME' + ENDING)}.")
+    trial = part_beside(path)
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise RequestError(
+            f"No file can be written to the folder of '{path}': {error.strerror}. Choose another {option}."
+        ) from error
+
+
+def check_new(path: Path, overwrite: bool, option: str = "--out") -> None:
+    """The same, and refuse a file that exists already where nobody asked to replace it."""
+    check_writable(path, option)
+    if path.exists() and not overwrite:
+        raise RequestError(f"'{path}' exists already. --overwrite replaces it; {option} names another file.")
+
+
+def check_new_folder(folder: Path) -> None:
+    """The same for a folder, which is never replaced: it may hold more than this program wrote."""
+    if folder.exists():
+        raise RequestError(f"'{folder}' exists already. A new folder is needed: choose another --out.")
+    check_writable(folder)
 
 
 @contextmanager

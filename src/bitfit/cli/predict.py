@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.machine import machine_options
+from bitfit.cli.options import machine_options, overwrite_option
 from bitfit.cli.output import json_option, log, result, table
+from bitfit.cli.output_file import check_new
 from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bitfit.backbone.load import Backbone
+    from bitfit.data.answer import Answer
     from bitfit.data.task import Task
     from bitfit.delta.delta import Delta
     from bitfit.inference.predict_file import InputFile, Written
-    from bitfit.inference.predictor import Answer
 
 SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has them all
 
@@ -34,6 +35,7 @@ SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has 
 @click.option("--answer", default="answer", show_default=True, metavar="COLUMN", help="Name of the answers' column.")
 @click.option("--model", help="Default: the backbone that the file names.")
 @machine_options
+@overwrite_option
 @json_option
 def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool, **given: Any) -> None:
     """Answer each TEXT, or each row of a file, with the delta in FILE.
@@ -49,6 +51,8 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     from bitfit.delta.delta import Delta
 
     _check(texts, given)
+    if given["out"] is not None:
+        check_new(given["out"], given["overwrite"])
     delta = Delta.load(file)
     backbone = load(model or delta.backbone)
     if texts:
@@ -110,7 +114,7 @@ def _reading(task: "Task", given: dict[str, Any]) -> "InputFile":
 
 def _file(backbone: "Backbone", delta: "Delta", reading: "InputFile", given: dict[str, Any], as_json: bool) -> None:
     """A whole file, with a bar."""
-    from bitfit.cli.answering import Answering
+    from bitfit.cli.progress import Answering
     from bitfit.inference.predict_file import predict_file
 
     out: Path = given["out"]

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.data_options import data_options
-from bitfit.cli.machine import machine_options
+from bitfit.cli.options import data_options, machine_options
 from bitfit.cli.output import json_option, result, table
 from bitfit.errors import RequestError
 

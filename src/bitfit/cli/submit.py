@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.machine import machine_options
+from bitfit.cli.options import machine_options, overwrite_option
 from bitfit.cli.output import json_option, log, result
-from bitfit.cli.output_file import check_writable
+from bitfit.cli.output_file import check_new
 from bitfit.errors import BackboneError, DataError, RequestError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout.")
 @click.option("--model", help="Default: the backbone that each file names.")
 @machine_options
+@overwrite_option
 @json_option
 def command(
     deltas: tuple[Path, ...],
@@ -32,6 +33,7 @@ def command(
     model: str | None,
     precision: Any,
     device: Any,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Answer GLUE's tests with the delta in each FILE and write the zip that its server takes.
@@ -41,7 +43,7 @@ def command(
     from bitfit.data.write.glue_zip import write_submission
     from bitfit.delta.delta import Delta
 
-    check_writable(out)
+    check_new(out, overwrite)
     loaded = [Delta.load(path) for path in deltas]
     _check(loaded)
     answers: dict[str, NDArray[Any]] = {}

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.data_options import data_options
-from bitfit.cli.machine import machine_options
 from bitfit.cli.main import INTERRUPTED
+from bitfit.cli.options import data_options, machine_options
 from bitfit.cli.output import json_option, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError

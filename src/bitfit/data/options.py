@@ -1,5 +1,6 @@
 """What a user may say about a task's data beside its name; knows nothing of files or of how they are read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,3 +31,12 @@ class DataOptions:
             raise RequestError(f"Expected a maximum length of {MIN_LENGTH} or more; found {self.max_length}.")
         if self.train_size is not None and self.train_size < 1:
             raise RequestError(f"Expected a train size of 1 or more; found {self.train_size}.")
+
+    def refuse(self, what: str, names: Sequence[str]) -> None:
+        """Refuse options of these names where they could change nothing."""
+        given = [name for name in names if getattr(self, name) is not None]
+        if given:
+            raise RequestError(
+                f"DataOptions({', '.join(f'{name}=...' for name in given)}) changes nothing about {what}, which has "
+                "its rows already. Leave it out, or give the rows themselves."
+            )

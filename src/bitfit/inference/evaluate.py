@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitfit.backbone.device import Device
-from bitfit.backbone.load import Backbone
+from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.catalog import KNOWN
 from bitfit.data.examples import TaskData, digest
 from bitfit.data.options import DataOptions
-from bitfit.data.read.own_files import ALL, labelled_file
+from bitfit.data.read.memory import PLACE, Rows, has_splits
+from bitfit.data.read.own_rows import ALL, labelled_rows
 from bitfit.data.read.source import load_task
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
@@ -34,21 +35,25 @@ class Evaluation:
 
 
 def evaluate(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     delta: Delta,
     data: Data | None = None,
-    split: str = "test",
+    split: str | None = None,
     *,
     options: DataOptions | None = None,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> dict[str, float]:
-    """Scores of a delta on one split of its own task, or of other data of the same shape."""
+    """Scores of a delta on its own task, or on other data of the same shape: a file, a known task, data in memory.
+
+    Without a split, one file or table is scored whole; of data that has splits, test where it is labelled, else
+    validation. Columns, lengths and pooling are those of the training where no others are asked for.
+    """
     return dict(evaluation(backbone, delta, data, split, options=options, precision=precision, device=device).scores)
 
 
 def evaluation(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     delta: Delta,
     data: Data | None = None,
     split: str | None = None,
@@ -58,7 +63,9 @@ def evaluation(
     device: Device = "auto",
 ) -> Evaluation:
     """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
-    found = _data(backbone, delta, data or delta.task.name, split, options or DataOptions())
+    backbone = as_backbone(backbone)
+    asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
+    found = _data(backbone, delta, asked, split, options or DataOptions())
     _check_same_answers(found.task, delta.task)
     chosen = _chosen(found, split)
     notes = list(found.notes)
@@ -82,29 +89,38 @@ def _chosen(data: TaskTable | TaskData, split: str | None) -> str:
 
 def _read(backbone: Backbone, data: Data, split: str | None, options: DataOptions) -> TaskData:
     """Only the part that is scored is tokenized: train may be a hundred times as large."""
-    table = load_task(data, options=options) if isinstance(data, str) else data
-    if isinstance(table, TaskTable):
-        chosen = _chosen(table, split)
-        table = replace(table, splits={chosen: table.splits[chosen]})
-    return task_data(backbone, table, options)
+    if isinstance(data, TaskData):
+        return task_data(backbone, data, options)
+    table = load_task(data, options=options)
+    chosen = _chosen(table, split)
+    return task_data(backbone, replace(table, splits={chosen: table.splits[chosen]}), _of_length(options))
+
+
+def _of_length(options: DataOptions) -> DataOptions:
+    """What is left to say of a table that the rest of the options have made."""
+    return DataOptions(max_length=options.max_length, pool=options.pool)
 
 
 def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, options: DataOptions) -> TaskData:
     """What to score on, read as in training: with the delta's lengths, pooling and, for own data, its columns."""
     task = delta.task
+    if isinstance(data, TaskData):
+        return _read(backbone, data, split, options)
     options = replace(options, max_length=options.max_length or task.max_length, pool=task.pool)
     if isinstance(data, str) and data in KNOWN and task.kind == "tags":
         options = replace(options, tags=options.tags or task.label)
-    if not isinstance(data, str) or data in KNOWN:
+    if isinstance(data, TaskTable) or (isinstance(data, str) and data in KNOWN):
         return _read(backbone, data, split, options)
-    if data == task.name and not Path(data).exists():
+    if isinstance(data, str) and data == task.name and not Path(data).exists():
         raise RequestError(
-            f"The delta was trained on data of your own, '{data}', which it does not hold. Name it with --task PATH."
+            f"The delta was trained on data of your own, '{data}', which it does not hold. Name it with --task PATH, "
+            "or give it as `data`."
         )
     options = _with_columns(options, task)
-    if split is not None or not Path(data).is_file():
+    in_splits = not Path(data).is_file() if isinstance(data, str) else has_splits(data)
+    if split is not None or in_splits:
         return _read(backbone, data, split, options)
-    return _one_file(backbone, delta, data, options)
+    return _one_table(backbone, delta, data, options)
 
 
 def _with_columns(options: DataOptions, task: Task) -> DataOptions:
@@ -116,21 +132,22 @@ def _with_columns(options: DataOptions, task: Task) -> DataOptions:
     return replace(options, kind=task.kind, text=first, text_pair=second, label=label)
 
 
-def _one_file(backbone: Backbone, delta: Delta, path: str, options: DataOptions) -> TaskData:
-    """All rows of a file; but of the very file that the delta was trained on, the part that was held out."""
+def _one_table(backbone: Backbone, delta: Delta, data: str | Path | Rows, options: DataOptions) -> TaskData:
+    """All rows of a file or table; but of the very rows that the delta was trained on, those that were held out."""
     try:
-        again = _read(backbone, path, None, options)
+        again = _read(backbone, data, None, options)
     except DataError:
         again = None  # too few rows, or too few labels, to train on
     if again is not None and digest(again.splits["validation"]) == _digests(delta).get("validation"):
-        return replace(again, notes=(*again.notes, f"{path} is what the delta was trained on"))
+        what = data if isinstance(data, str) else PLACE
+        return replace(again, notes=(*again.notes, f"{what} is what the delta was trained on"))
     named = replace(
         delta.task,
         texts=tuple(name for name in (options.tokens or options.text, options.text_pair) if name),
         label=options.tags or options.label or delta.task.label,
         max_length=options.max_length or delta.task.max_length,
     )
-    return task_data(backbone, labelled_file(Path(path), named), options)
+    return task_data(backbone, labelled_rows(data, named, options), _of_length(options))
 
 
 def _digests(delta: Delta) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitfit.data.encode.spans import answers
+from bitfit.data.encode.spans import best_spans
 from bitfit.data.examples import Examples
 from bitfit.data.task import Metric, Task
 from bitfit.errors import DataError, RequestError
@@ -77,7 +77,7 @@ def _entity_f1(task: Task, examples: Examples, found: Labels, known: Labels) -> 
 
 def _span_scores(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, float]:
     gold = [row["text"] for row in examples.source["rows"][examples.source["answers"]].to_pylist()]
-    best = [kept[0].text if kept else "" for kept in answers(examples, outputs, n_best=1)]
+    best = [spans[0].text if spans else "" for spans in best_spans(examples, outputs, n_best=1)]
     functions: Mapping[str, Callable[..., float]] = {"exact_match": exact_match, "f1": token_f1}
     return {
         name: float(np.mean([_of(task, functions, name)(*pair) for pair in zip(best, gold, strict=True)]))

@@ -13,6 +13,7 @@ import torch
 
 from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
+from bitfit.data.answer import ANSWER, Answer, answer_table
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
 from bitfit.data.read.inputs import Inputs
@@ -22,7 +23,7 @@ from bitfit.data.write.formats import WRITERS, AnswerWriter, check_ending
 from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
 from bitfit.inference.partial_file import PartialFile
-from bitfit.inference.predictor import ANSWER, Answer, Predictor, answer_table
+from bitfit.inference.predictor import Predictor
 from bitfit.runtime.environment import surroundings
 from bitfit.runtime.precision import Precision, compute_format, trusted
 from bitfit.watcher import Watcher

@@ -1,8 +1,8 @@
 """Answers texts, pairs, sentences of words, questions or images with a delta; the backbone is never changed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,35 +11,27 @@ import torch
 from numpy.typing import NDArray
 
 from bitfit.backbone.device import Device, chosen_device
-from bitfit.backbone.load import Backbone
+from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.backbone.memory import keep_freed_memory
-from bitfit.data.encode import spans
+from bitfit.data.answer import Answer
 from bitfit.data.encode.encoder import ExampleEncoder
+from bitfit.data.encode.spans import best_spans
 from bitfit.data.encode.words import tags_of_words
 from bitfit.data.examples import Examples
-from bitfit.data.read.chunk import Chunk, refused
+from bitfit.data.options import DataOptions
+from bitfit.data.read.chunk import Chunk, refused, shown
 from bitfit.data.read.inputs import Inputs
+from bitfit.data.read.memory import Rows, chunk_of, is_table, plain
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
-from bitfit.errors import DataError
+from bitfit.errors import DataError, RequestError, nearest
 from bitfit.inference.outputs import outputs, pass_tokens
 from bitfit.inference.pass_budget import Budget
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import Precision, compute_format, trusted
 from bitfit.runtime.row_model import RowModel
 
-ANSWER = "answer"  # name of the first column of answers
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a delta says to one text, pair, sentence, question or image."""
-
-    # class: a label; number: a float; tags: a label for each word, None where the sentence was cut before it;
-    # span: a part of the context, "" where there is none
-    value: Any
-    scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
-    best: tuple[spans.Answer, ...] = ()  # span: the best answers, with their places and shares, best first
+Texts = Iterable[Any] | Rows  # one text or pair, or many; or a table with the task's columns
 
 
 class Predictor:
@@ -50,12 +42,13 @@ class Predictor:
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | str | Path,
         delta: Delta,
         precision: Precision = "auto",
         say: Callable[[str], None] = lambda text: None,
         device: Device = "auto",
     ) -> None:
+        backbone, delta = as_backbone(backbone), as_delta(delta)
         delta.check(backbone)
         there = chosen_device(device)
         keep_freed_memory(there)
@@ -69,6 +62,15 @@ class Predictor:
         )
         self.values = rows.tensors(torch.cat(parts).to(there)[None])
         self.budget = Budget(pass_tokens(self.model), 1, say)
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.task.name!r} on {self.backbone.name!r})"
+
+    def __call__(self, texts: Texts) -> Any:
+        """An Answer to one text, a list of them to many: see `bitfit.predict`."""
+        rows, one = as_rows(texts, self.task, self.backbone.reads_images)
+        answers = self.answers(rows)
+        return answers[0] if one else answers
 
     @cached_property
     def encoder(self) -> ExampleEncoder:
@@ -89,7 +91,7 @@ class Predictor:
         if self.task.kind == "tags":
             return [Answer(tags) for tags in tags_of_words(examples, found, self.task.labels)]
         if self.task.kind == "span":
-            return [Answer(best[0].text if best else "", best=best) for best in spans.answers(examples, found)]
+            return [Answer(best[0].text if best else "", best=best) for best in best_spans(examples, found)]
         return [self._choice(own) if self.task.kind == "class" else Answer(float(own)) for own in found]
 
     def _choice(self, logits: NDArray[np.float32]) -> Answer:
@@ -101,49 +103,65 @@ class Predictor:
 
 
 def predict(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     delta: Delta,
-    texts: Sequence[str | Sequence[str]],
+    texts: Texts,
     precision: Precision = "auto",
     device: Device = "auto",
-) -> list[Answer]:
-    """Answers to texts: each a text, a pair where the task takes two (question and context), the words of a
-    sentence (or the sentence, parted at its spaces) for tags, the path of an image for images."""
-    inputs = Inputs.of(delta.task, images=backbone.reads_images)
+) -> Any:
+    """An Answer to one text, a list of them to many; as `Predictor(backbone, delta)(texts)`, which is made once and
+    used often.
+
+    One text is a string: for tags a sentence, parted at its spaces; for images the path of one. Where the task takes
+    two texts (question and context), one pair is a tuple of two strings. Anything else is many: a list of strings, of
+    pairs or, for tags, of lists of words; or a table (a DataFrame, a list of dicts ...) with the task's columns.
+    """
+    backbone, delta = as_backbone(backbone), as_delta(delta)
+    rows, one = as_rows(texts, delta.task, backbone.reads_images)  # refused before a model is made
+    answers = Predictor(backbone, delta, precision, device=device).answers(rows)
+    return answers[0] if one else answers
+
+
+def as_delta(given: Delta) -> Delta:
+    """The delta itself; anything else is refused."""
+    if not isinstance(given, Delta):
+        raise RequestError(f"Expected a Delta after the backbone, as Delta.load gives it; found {shown(given)}.")
+    return given
+
+
+def as_rows(texts: Texts, task: Task, images: bool) -> tuple[pa.Table, bool]:
+    """What was given as a table of the task's columns, and whether it was one text (or pair) alone."""
+    inputs = Inputs.of(task, images)
+    one = isinstance(texts, str | bytes) or (len(inputs.texts) > 1 and _is_pair(texts))
     problems: list[str] = []
-    table = inputs.table(_as_rows(texts, inputs), problems)
+    table = inputs.table(_chunk([texts] if one else texts, inputs), problems)
     if problems:
         raise refused("What was given", problems)
-    return Predictor(backbone, delta, precision, device=device).answers(table)
+    return table, one
 
 
-def _as_rows(texts: Sequence[str | Sequence[str]], inputs: Inputs) -> Chunk:
+def _is_pair(texts: object) -> bool:
+    return isinstance(texts, tuple) and all(isinstance(text, str) for text in texts)
+
+
+def _chunk(texts: Texts, inputs: Inputs) -> Chunk:
     """What was given, as columns."""
+    if is_table(texts) and not isinstance(texts, tuple):
+        chunk = chunk_of(texts, DataOptions(), "texts")
+        if absent := inputs.absent(chunk):
+            raise DataError(f"The task reads the columns {inputs.columns}. {nearest(absent[0], chunk.columns)}")
+        return chunk
+    if not isinstance(texts, Iterable):
+        raise RequestError(f"Expected a text, or a list of texts; found {shown(texts)}.")
+    each = [plain(text) for text in texts]
     if inputs.form == "words":
-        return Chunk("texts", {inputs.columns[0]: list(texts)})
+        return Chunk("texts", {inputs.columns[0]: each})
     wanted = len(inputs.texts)
-    parts = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    parts = [tuple(text) if isinstance(text, list) else (text,) for text in each]
     wrong = next((i for i, one in enumerate(parts) if len(one) != wanted), None)
     if wrong is not None:
-        raise DataError(f"The task takes {wanted} text(s) {inputs.texts}; text {wrong + 1} has {len(parts[wrong])}.")
+        pairs = f" Give each as a pair: ({', '.join(inputs.texts)})." if wanted > 1 else ""
+        raise DataError(
+            f"The task takes {wanted} text(s) {inputs.texts}; text {wrong + 1} has {len(parts[wrong])}.{pairs}"
+        )
     return Chunk("texts", {name: [part[i] for part in parts] for i, name in enumerate(inputs.columns)})
-
-
-def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER) -> pa.Table:
-    """Answers as columns: the value; a label's or a text's share of 0 to 1; a text's first character."""
-    values = [answer.value for answer in answers]
-    if task.kind == "number":
-        return pa.table({name: _floats(values)})
-    if task.kind == "tags":
-        return pa.table({name: pa.array(values, pa.list_(pa.string()))})
-    columns = {name: pa.array(values, pa.string())}
-    if task.kind == "class":
-        return pa.table({**columns, f"{name}_score": _floats([(a.scores or {})[a.value] for a in answers])})
-    best = [answer.best[0] if answer.best else None for answer in answers]
-    columns[f"{name}_start"] = pa.array([None if span is None else span.start for span in best], pa.int64())
-    shares = [None if span is None else span.probability for span in best]
-    return pa.table({**columns, f"{name}_score": _floats(shares)})
-
-
-def _floats(values: Sequence[float | None]) -> pa.Array:
-    return pa.array(values, pa.float64())

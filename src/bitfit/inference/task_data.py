@@ -1,6 +1,6 @@
 """A task by its name, its file or its rows becomes examples that a backbone can read."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from bitfit.backbone.load import Backbone
@@ -8,24 +8,22 @@ from bitfit.backbone.longest_text import maybe_get_longest
 from bitfit.data.encode.encoder import tokenize
 from bitfit.data.examples import TaskData
 from bitfit.data.options import DataOptions
+from bitfit.data.read.memory import Rows
 from bitfit.data.read.source import load_task
 from bitfit.data.table import TaskTable
 from bitfit.errors import RequestError
 
-Data = str | Path | TaskTable | TaskData
+# A task's name, a file or folder, or its rows in memory: a DataFrame, a Dataset or DatasetDict, a pyarrow.Table, a list
+# of dicts, a dict of columns, a pair (texts, labels), or a dict of splits.
+Data = str | Path | TaskTable | TaskData | Rows
 
 
 def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     """The task's examples, tokenized for this backbone."""
     if isinstance(task, TaskData):
+        options.refuse("TaskData", [field.name for field in fields(options) if field.name != "seed"])
         return task
-    if not isinstance(task, str | Path | TaskTable):
-        raise RequestError(
-            f"Expected a task's name, a file or folder, or a table of rows; found {type(task).__name__}. Write the "
-            "rows to a .jsonl or .csv file and give its path."
-        )
-    table = task if isinstance(task, TaskTable) else load_task(str(task), options=options)
-    return tokenize(_readable(backbone, table, options), backbone.reader)
+    return tokenize(_readable(backbone, load_task(task, options=options), options), backbone.reader)
 
 
 def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> TaskTable:

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from bitfit.data.encode.encoder import ExampleEncoder
-from bitfit.data.encode.spans import answers
+from bitfit.data.encode.spans import best_spans
 from bitfit.data.task import Task
 from bitfit.errors import RequestError
 
@@ -49,14 +49,14 @@ def test_gold_pieces_give_back_the_gold_text(tokenizer: PreTrainedTokenizerFast)
     assert set(examples.source["row"][held]) == {0, 1, 2}
     begins = examples.offsets[:-1][held, None] + examples.labels[held]
     outputs[begins[:, 0], 0] = outputs[begins[:, 1], 1] = 10.0
-    best = [kept[0] for kept in answers(examples, outputs)]
+    best = [kept[0] for kept in best_spans(examples, outputs)]
     assert [(one.text, one.start) for one in best] == GOLD
 
 
 def test_n_best_is_sorted_without_repeats_and_sums_to_one(tokenizer: PreTrainedTokenizerFast) -> None:
     examples = ExampleEncoder(SQUAD, tokenizer).examples(rows())
     outputs = np.random.default_rng(1).normal(size=(len(examples.ids), 2)).astype(np.float32)
-    for kept in answers(examples, outputs, n_best=7):
+    for kept in best_spans(examples, outputs, n_best=7):
         assert len({(one.start, one.end) for one in kept}) == len(kept) == 7
         assert [one.score for one in kept] == sorted((one.score for one in kept), reverse=True)
         assert sum(one.probability for one in kept) == pytest.approx(1.0)

@@ -35,6 +35,7 @@ def answers(names: list[str]) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_a_whole_submission_is_what_the_server_takes(tmp_path: Path) -> None:
     assert write_submission(tmp_path / "glue.zip", answers(NAMES)) == ()
     check_submission(tmp_path / "glue.zip")

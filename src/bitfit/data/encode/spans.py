@@ -15,7 +15,7 @@ LONGEST_ANSWER = 30  # pieces, as in BERT's own script
 
 
 @dataclass(frozen=True)
-class Answer:
+class Span:
     """A piece of the context, where it stands, and how the model rates it."""
 
     text: str
@@ -25,7 +25,7 @@ class Answer:
     probability: float  # among the answers kept for the question
 
 
-def answers(examples: Examples, outputs: NDArray[Any], n_best: int = N_BEST) -> list[tuple[Answer, ...]]:
+def best_spans(examples: Examples, outputs: NDArray[Any], n_best: int = N_BEST) -> list[tuple[Span, ...]]:
     """The best answers to each question of `examples.source["rows"]`, best first, over all its windows."""
     contexts = examples.source["rows"][examples.source["context"]].to_pylist()
     found: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
@@ -33,7 +33,7 @@ def answers(examples: Examples, outputs: NDArray[Any], n_best: int = N_BEST) -> 
     for row, (first, last) in zip(examples.source["row"], pairwise(examples.offsets), strict=True):
         window = slice(first, last)
         found[row] += _window_spans(outputs[window], starts[window], ends[window], n_best)
-    return [_kept(spans, context, n_best) for spans, context in zip(found, contexts, strict=True)]
+    return [_distinct(spans, context, n_best) for spans, context in zip(found, contexts, strict=True)]
 
 
 def _window_spans(
@@ -61,7 +61,7 @@ def _top(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return best[np.argsort(-scores[best], kind="stable")]
 
 
-def _kept(spans: Sequence[tuple[float, int, int]], context: str, n_best: int) -> tuple[Answer, ...]:
+def _distinct(spans: Sequence[tuple[float, int, int]], context: str, n_best: int) -> tuple[Span, ...]:
     """The best spans without repeats (windows overlap), with the probability of each among them."""
     best: dict[tuple[int, int], float] = {}
     for score, start, end in sorted(spans, key=lambda span: (-span[0], span[1], span[2])):
@@ -70,6 +70,6 @@ def _kept(spans: Sequence[tuple[float, int, int]], context: str, n_best: int) ->
     scores = np.array([score for _, score in chosen])
     weights = np.exp(scores - scores.max()) if len(scores) else scores
     return tuple(
-        Answer(context[start:end], start, end, score, float(weight / weights.sum()))
+        Span(context[start:end], start, end, score, float(weight / weights.sum()))
         for ((start, end), score), weight in zip(chosen, weights, strict=True)
     )

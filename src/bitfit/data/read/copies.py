@@ -72,7 +72,7 @@ def hub_copy(name: str, config: str, wanted: Mapping[str, str] | None = None) ->
         ) from error
     splits = wanted or {split: split for split in loaded}
     tables = {ours: _whole(loaded[theirs]) for ours, theirs in splits.items() if theirs in loaded}
-    return Copy(tables, _feature_names(next(iter(loaded.values())).features), f"hub {name}")
+    return Copy(tables, feature_names(next(iter(loaded.values())).features), f"hub {name}")
 
 
 def _places(known: Known, data_dir: Path) -> tuple[Path, ...]:
@@ -120,7 +120,8 @@ def _class_names(entry: Any) -> list[str] | None:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
-def _feature_names(features: Any) -> dict[str, tuple[str, ...]]:
+def feature_names(features: Any) -> dict[str, tuple[str, ...]]:
+    """Label names by column, as the features of a data set have them."""
     named = {}
     for column, feature in features.items():
         names = getattr(getattr(feature, "feature", feature), "names", None)

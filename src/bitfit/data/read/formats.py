@@ -178,7 +178,7 @@ def _read_parquet(path: Path, rows: int) -> Iterator[Chunk]:
             raise DataError(f"{path} names a column twice; its columns: {', '.join(names)}.")
         labels = stated_labels(file.schema_arrow)
         for batch in file.iter_batches(rows):
-            columns = {name: _values(column) for name, column in zip(names, batch, strict=True)}
+            columns = {name: python_values(column) for name, column in zip(names, batch, strict=True)}
             yield Chunk(str(path), columns, first, None, labels)
             first += batch.num_rows
         if first == 1:
@@ -187,7 +187,8 @@ def _read_parquet(path: Path, rows: int) -> Iterator[Chunk]:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
 
 
-def _values(column: pa.Array) -> list[Any]:
+def python_values(column: pa.Array) -> list[Any]:
+    """An array as Python's values; bytes of a text that are not UTF-8 come as lone surrogates."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):

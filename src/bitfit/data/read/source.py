@@ -1,4 +1,4 @@
-"""From the name of a task, a file, a folder or a hub data set to its rows; knows nothing of tokens.
+"""From the name of a task, a file, a folder, a hub data set or data in memory to a table of rows.
 
 A known name is looked for in the data folder given, then in the embedded data, then on the hub.
 """
@@ -16,7 +16,8 @@ from bitfit.data.read.copies import Copy, has_local_copy, hub_copy, local_copy
 from bitfit.data.read.embedded import SOURCES, reviews
 from bitfit.data.read.formats import READERS
 from bitfit.data.read.images import image_folder, is_image_folder
-from bitfit.data.read.own_files import own_copy, own_files
+from bitfit.data.read.memory import Rows
+from bitfit.data.read.own_rows import own_copy, own_files, own_memory
 from bitfit.data.read.release import known_rows, to_task_table
 from bitfit.data.read.split import hold_out, sample
 from bitfit.data.table import TaskTable
@@ -27,18 +28,32 @@ DEFAULTS = DataOptions()
 _HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(:[\w.-]+)?")  # owner/name or owner/name:configuration
 
 
-def load_task(name: str, *, options: DataOptions = DEFAULTS) -> TaskTable:
-    """The rows of a known task, of a file or folder of one's own, or of a hub data set."""
+def load_task(data: str | Path | TaskTable | Rows, *, options: DataOptions = DEFAULTS) -> TaskTable:
+    """The rows of a known task, of a file or folder, of a hub data set, or of data in memory."""
+    if isinstance(data, TaskTable):
+        return _finished(_with_options(data, options), options)
+    if isinstance(data, str | Path):
+        return _finished(_by_name(str(data), options), options)
+    return _finished(own_memory(data, options), options)
+
+
+def _by_name(name: str, options: DataOptions) -> TaskTable:
     if name in KNOWN:
-        return _finished(_known(KNOWN[name], options), options)
+        return _known(KNOWN[name], options)
     if is_image_folder(Path(name)):
-        return _finished(image_folder(Path(name), options), options)
+        return image_folder(Path(name), options)
     if Path(name).exists():
-        return _finished(own_files(Path(name), options), options)
+        return own_files(Path(name), options)
     if _HUB_NAME.fullmatch(name) and Path(name).suffix.lower() not in READERS:
         dataset, _, config = name.partition(":")
-        return _finished(own_copy(dataset.rpartition("/")[2], hub_copy(dataset, config), options), options)
+        return own_copy(dataset.rpartition("/")[2], hub_copy(dataset, config), options)
     raise RequestError(f"No task, file or folder named '{name}'. {nearest(name, KNOWN)}")
+
+
+def _with_options(table: TaskTable, options: DataOptions) -> TaskTable:
+    """A table that is made already takes a length, a pooling and a size; its columns and kind are settled."""
+    options.refuse("a TaskTable", ("text", "text_pair", "label", "tokens", "tags", "data_dir", "kind"))
+    return replace(table, task=_resized(table.task, options))
 
 
 def rows_to_answer(known: Known, split: str, options: DataOptions = DEFAULTS) -> pa.Table:
@@ -98,13 +113,13 @@ def _adjusted(task: Task, options: DataOptions) -> Task:
         raise RequestError(f"'{task.name}' has fixed columns; {', '.join(given)} is for data of your own.")
     if options.kind is not None and options.kind != task.kind:
         raise RequestError(f"'{task.name}' is a task of kind '{task.kind}', not '{options.kind}'.")
-    return replace(
-        task,
-        label=options.tags if options.tags is not None and task.kind == "tags" else task.label,
-        max_length=options.max_length or task.max_length,
-        stride=min(task.stride, (options.max_length or task.max_length) // 3),
-        pool=options.pool or task.pool,
-    )
+    label = options.tags if options.tags is not None and task.kind == "tags" else task.label
+    return _resized(replace(task, label=label), options)
+
+
+def _resized(task: Task, options: DataOptions) -> Task:
+    length = options.max_length or task.max_length
+    return replace(task, max_length=length, stride=min(task.stride, length // 3), pool=options.pool or task.pool)
 
 
 def _stated(copy: Copy, task: Task) -> tuple[str, ...]:
@@ -156,12 +171,13 @@ def _was_held_out(split: str, official: dict[str, int]) -> bool:
 
 
 def _finished(table: TaskTable, options: DataOptions) -> TaskTable:
-    train = table.splits["train"]
-    if options.train_size is None or options.train_size >= train.num_rows:
+    train = table.splits.get("train")
+    if train is None or options.train_size is None or options.train_size >= train.num_rows:
         return table
     smaller = {**table.splits, "train": sample(train, options.train_size, options.seed)}
     drawn = f"train: {options.train_size:,} of {train.num_rows:,} rows, drawn by seed {options.seed}"
-    whole = table.measured_on["train"].rpartition(" of ")[2]  # of a partial copy, the release's rows
+    measured = table.measured_on.get("train", f"{train.num_rows:,}")
+    whole = measured.rpartition(" of ")[2]  # of a partial copy, the release's rows
     return replace(
         table,
         splits=smaller,

@@ -1,11 +1,14 @@
-"""The options that say where a task's data is and what its columns mean; shared by every command that reads data."""
+"""The options that several commands share: where data are and what their columns mean, the device, the output file."""
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import click
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NAMES = (
     "text",
@@ -47,3 +50,20 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         with_options = option(with_options)
     return with_options
+
+
+def device_option(command: Callable[P, T]) -> Callable[P, T]:
+    """Adds --device."""
+    option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+    return option(command)
+
+
+def machine_options(command: Callable[P, T]) -> Callable[P, T]:
+    """Adds --precision and --device."""
+    option = click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+    return option(device_option(command))
+
+
+def overwrite_option(command: Callable[P, T]) -> Callable[P, T]:
+    """Adds --overwrite, for commands that write a file of which there is one."""
+    return click.option("--overwrite", is_flag=True, help="Replace a file that exists already.")(command)

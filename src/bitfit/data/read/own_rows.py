@@ -1,4 +1,4 @@
-"""A task from one's own files or from any data set of the hub; knows which steps, not how each is done."""
+"""A task from rows of one's own: files, data in memory, or any data set of the hub. Says which steps are taken."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_
 from bitfit.data.read.copies import Copy
 from bitfit.data.read.folder import SPLIT_WORDS, split_files, split_of
 from bitfit.data.read.formats import read_file
+from bitfit.data.read.memory import NAME, PLACE, Rows, chunk_of, chunks_by_split
 from bitfit.data.read.split import HELD_OUT, hold_out
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Metric, Task
@@ -37,57 +38,66 @@ _LISTED = 6  # classes whose shares are said
 def own_files(path: Path, options: DataOptions) -> TaskTable:
     """The task in a file, or in a folder of train, validation and test files."""
     files, notes = split_files(path)
-    parts = {split: [read_file(file) for file in paths] for split, paths in files.items()}
-    return _Building(path.stem if path.is_file() else path.resolve().name, str(path), parts, options).table(notes)
+    chunks = {split: [read_file(file) for file in paths] for split, paths in files.items()}
+    return _Building(path.stem if path.is_file() else path.resolve().name, str(path), chunks, options).table(notes)
 
 
-def labelled_file(path: Path, task: Task) -> TaskTable:
-    """All labelled rows of one file, read as a task that is known already: its columns, its labels; to be scored."""
-    chunk = read_file(path)
-    columns = Columns(task.kind, task.texts, task.label)
-    problems = list(chunk.problems)
-    rows = checked(_readable(chunk, columns), columns, task.labels, problems)
-    if problems:
-        raise refused(str(path), problems)
-    if not rows.num_rows:
-        raise DataError(f"{path} has no rows to score.")
-    notes = (f"{path.stem}: read from {path}",)
-    return TaskTable(replace(task, name=path.stem), {ALL: rows}, notes, measured_on={ALL: f"{rows.num_rows:,}"})
+def own_memory(data: object, options: DataOptions) -> TaskTable:
+    """The task in rows that are in memory already, checked like files."""
+    chunks, notes = chunks_by_split(data, options)
+    return _Building(NAME, PLACE, chunks, options).table(notes)
 
 
 def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
-    """The task in a data set of the hub, checked like files of one's own."""
-    parts: dict[str, list[Chunk]] = {}
+    """The task in a data set of the hub, checked like files."""
+    chunks: dict[str, list[Chunk]] = {}
     for split, rows in copy.splits.items():
         ours = split_of(split)
         if ours is not None:
             columns = {column: rows[column].to_pylist() for column in rows.column_names}
-            parts.setdefault(ours, []).append(Chunk(f"{copy.place}/{split}", columns, 1, None, copy.label_names))
-    if "train" not in parts:
+            chunks.setdefault(ours, []).append(Chunk(f"{copy.place}/{split}", columns, 1, None, copy.label_names))
+    if "train" not in chunks:
         raise DataError(f"{copy.place} has no train part; found {', '.join(copy.splits)}.")
-    return _Building(name, copy.place, parts, options).table(())
+    return _Building(name, copy.place, chunks, options).table(())
+
+
+def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> TaskTable:
+    """All labelled rows of one file or table, read as a task that is known already: its columns, its labels; to be
+    scored."""
+    from_file = isinstance(data, str | Path)
+    chunk = read_file(Path(data)) if isinstance(data, str | Path) else chunk_of(data, options)
+    name = Path(chunk.place).stem if from_file else NAME
+    columns = Columns(task.kind, task.texts, task.label)
+    problems = list(chunk.problems)
+    rows = checked(_readable(chunk, columns), columns, task.labels, problems)
+    if problems:
+        raise refused(chunk.place, problems)
+    if not rows.num_rows:
+        raise DataError(f"{chunk.place} has no rows to score.")
+    notes = (f"{name}: read from {chunk.place}",)
+    return TaskTable(replace(task, name=name), {ALL: rows}, notes, measured_on={ALL: f"{rows.num_rows:,}"})
 
 
 @dataclass(frozen=True)
 class _Building:
-    """The steps from parts to a table."""
+    """The steps from chunks to a table."""
 
     name: str
     place: str
-    parts: Mapping[str, Sequence[Chunk]]
+    chunks: Mapping[str, Sequence[Chunk]]
     options: DataOptions
 
     def table(self, notes: Sequence[str]) -> TaskTable:
-        problems = [problem for parts in self.parts.values() for chunk in parts for problem in chunk.problems]
-        if not any(len(chunk) for chunk in self.parts["train"]):
+        problems = [problem for chunks in self.chunks.values() for chunk in chunks for problem in chunk.problems]
+        if not any(len(chunk) for chunk in self.chunks["train"]):
             raise refused(self.place, problems) if problems else DataError(f"{self.place} has no rows to train on.")
         try:
-            columns = choose(_merged(self.parts["train"]), self.options, self.parts["train"][0].place)
-            parts = {split: [_readable(chunk, columns) for chunk in parts] for split, parts in self.parts.items()}
-            labels = _labels(parts, columns, self.options.kind is None)
+            columns = choose(_merged(self.chunks["train"]), self.options, self.chunks["train"][0].place)
+            named = {split: [_readable(chunk, columns) for chunk in chunks] for split, chunks in self.chunks.items()}
+            labels = _labels(named, columns, self.options.kind is None)
         except DataError as error:  # told together with the rows that could not be read
             raise refused(self.place, [*problems, str(error)]) if problems else error from None
-        labelled, dropped = self._checked(parts, columns, labels, problems)
+        labelled, dropped = self._checked(named, columns, labels, problems)
         if problems:
             raise refused(self.place, problems)
         task = self._task(columns, labels)
@@ -99,18 +109,18 @@ class _Building:
 
     def _checked(
         self,
-        parts: Mapping[str, Sequence[Chunk]],
+        by_split: Mapping[str, Sequence[Chunk]],
         columns: Columns,
         labels: Sequence[str],
         problems: list[str],
     ) -> tuple[dict[str, pa.Table], list[str]]:
         tables: dict[str, pa.Table] = {}
         dropped = []
-        for split in (split for split in SPLIT_WORDS if split in parts):
-            if split == "test" and not any(has_labels(chunk, columns.label) for chunk in parts[split]):
+        for split in (split for split in SPLIT_WORDS if split in by_split):
+            if split == "test" and not any(has_labels(chunk, columns.label) for chunk in by_split[split]):
                 dropped.append("test: no labels, so nothing to score; answer it with `bitfit predict`")
                 continue
-            made = [checked(chunk, columns, labels, problems) for chunk in parts[split]]
+            made = [checked(chunk, columns, labels, problems) for chunk in by_split[split]]
             if not problems:
                 tables[split] = pa.concat_tables(made)
         return tables, dropped
@@ -139,7 +149,7 @@ def _merged(chunks: Sequence[Chunk]) -> dict[str, list[Any]]:
 
 
 def _readable(chunk: Chunk, columns: Columns) -> Chunk:
-    """The part with labels by their names, and for tags with lists where it has texts of words (as CSV must)."""
+    """The chunk with labels by their names, and for tags with lists where it has texts of words (as CSV must)."""
     named = _with_names(chunk, columns)
     if columns.kind != "tags":
         return named
@@ -163,21 +173,21 @@ def _with_names(chunk: Chunk, columns: Columns) -> Chunk:
     return replace(chunk, columns={**chunk.columns, columns.label: [named(v) for v in chunk.columns[columns.label]]})
 
 
-def _labels(parts: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: bool) -> tuple[str, ...]:
+def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: bool) -> tuple[str, ...]:
     """Label names: as the file states them, else those of train in order (for tags: of every chunk)."""
     if columns.kind not in ("class", "tags"):
         return ()
-    stated = parts["train"][0].label_names.get(columns.label)
+    stated = by_split["train"][0].label_names.get(columns.label)
     if stated:
         return stated
-    used = [chunk for split, rows in parts.items() if split == "train" or columns.kind == "tags" for chunk in rows]
+    used = [chunk for split, rows in by_split.items() if split == "train" or columns.kind == "tags" for chunk in rows]
     values = [value for chunk in used for value in chunk.columns.get(columns.label, ())]
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     named = [text for value in flat if label_problem(value) is None and (text := label_text(value))]
     found = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
     if len(found) < 2:
         raise DataError(
-            f"The column '{columns.label}' of {parts['train'][0].place} has {len(found)} different labels "
+            f"The column '{columns.label}' of {by_split['train'][0].place} has {len(found)} different labels "
             f"({', '.join(sorted(found)) or 'none'}); at least 2 are needed to learn a difference."
         )
     return tuple(sorted(found, key=_label_order))
