@@ -7,8 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bitfit.backbone.heads import Head
-from bitfit.runtime.layout import Layout
-from bitfit.runtime.row_model import Batch
+from bitfit.runtime.layout import Batch, Layout
 from tests.models import inputs
 
 HEADS = (Head("class", 3), Head("class", 3, "mean"), Head("number", 1), Head("tags", 5), Head("span", 2))

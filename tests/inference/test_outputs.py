@@ -27,7 +27,7 @@ def test_answers_stand_in_the_splits_order_whatever_shares_a_pass(kind: str, mod
     which = np.arange(len(examples))
     with torch.no_grad():
         batch = batch_of(examples, which, (len(which),))
-        answers = model.eval().answers(batch, {})
+        answers = model.answers(batch, {})
         loss = losses(kind, answers, labels_of(examples, which, kind == "tags"), batch.layout)  # type: ignore[arg-type]
     assert wanted.loss == pytest.approx(float(loss.sums / loss.counts), rel=1e-5)
     if kind == "class":

@@ -31,15 +31,15 @@ def still() -> bitfit.Backbone:
 
 def small(monkeypatch: pytest.MonkeyPatch, tokens: int, error: BaseException) -> None:
     """A machine whose memory takes so many tokens."""
-    forward = RowModel.forward
+    answers = RowModel.answers
 
-    def limited(model: RowModel, batch):  # type: ignore[no-untyped-def]
-        answer = forward(model, batch)
+    def limited(model: RowModel, batch, values, draws=None):  # type: ignore[no-untyped-def]
+        answer = answers(model, batch, values, draws)
         if len(batch.ids) > tokens:
             raise error
         return answer
 
-    monkeypatch.setattr(RowModel, "forward", limited)
+    monkeypatch.setattr(RowModel, "answers", limited)
 
 
 @pytest.mark.parametrize("error", [RuntimeError(TORCH_SAYS), MemoryError()], ids=["torch", "numpy"])
@@ -59,18 +59,18 @@ def test_smaller_passes_do_the_same_steps(
 
 def test_draws_are_taken_back_before_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
     loose = tiny_backbone("bert", hidden_dropout_prob=0.3)
-    forward, failed = RowModel.forward, []
+    answers, failed = RowModel.answers, []
 
-    def fails_once(model: RowModel, batch):  # type: ignore[no-untyped-def]
-        answer = forward(model, batch)
-        if model.training and len(failed) < 3:
+    def fails_once(model: RowModel, batch, values, draws=None):  # type: ignore[no-untyped-def]
+        answer = answers(model, batch, values, draws)
+        if draws is not None and len(failed) < 3:
             failed.append(len(batch.ids))
             raise MemoryError
         return answer
 
     plain = bitfit.train(loose, tiny_data(), "bitfit", CONFIG)
     with monkeypatch.context() as patched:
-        patched.setattr(RowModel, "forward", fails_once)
+        patched.setattr(RowModel, "answers", fails_once)
         again = bitfit.train(loose, tiny_data(), "bitfit", CONFIG)
     assert failed[0] == failed[2], "halving 16,384 three times still takes these batches whole"
     assert again.delta.to_bytes() == plain.delta.to_bytes()
@@ -98,13 +98,13 @@ def test_a_predictor_keeps_to_the_size_that_fitted(still: bitfit.Backbone, monke
 
 
 def test_no_pass_is_larger_than_what_suits_the_model(still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward, seen = RowModel.forward, list[int]()
+    answers, seen = RowModel.answers, list[int]()
 
-    def noted(model: RowModel, batch):  # type: ignore[no-untyped-def]
+    def noted(model: RowModel, batch, values, draws=None):  # type: ignore[no-untyped-def]
         seen.append(len(batch.ids))
-        return forward(model, batch)
+        return answers(model, batch, values, draws)
 
-    monkeypatch.setattr(RowModel, "forward", noted)
+    monkeypatch.setattr(RowModel, "answers", noted)
     whole = bitfit.train(still, tiny_data(), "bitfit", CONFIG)
     assert max(seen) > 60, "batches of 8 examples, and all of validation at once"
     seen.clear()

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitfit.errors import BackboneError
-from bitfit.runtime import attention, varlen
+from bitfit.runtime import attention
 from bitfit.runtime.dropout import Draws
-from bitfit.runtime.layout import Flow, Layout
+from bitfit.runtime.layout import Layout
+from bitfit.runtime.passes import Pass, running
 from tests.batches import assert_near
 
 HEADS, SIZE = 4, 8
@@ -22,16 +23,17 @@ class Asking(nn.Module):
 
     def __init__(self, lengths: tuple[int, ...], seed: int = 0, causal: bool = False) -> None:
         super().__init__()
-        self.bitfit_flow = Flow(Layout(lengths, (len(lengths),)), Draws([seed]))
+        self.now = Pass(Layout(lengths, (len(lengths),)), draws=Draws([seed]))
         self.is_causal = causal
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
         """(tokens, heads, size) each."""
         attention.register()
         function: Any = attention.ALL_ATTENTION_FUNCTIONS[attention.NAME]
-        filler = self.bitfit_flow.layout.filler
+        filler = self.now.layout.filler
         parts = (functional.pad(part, (0, 0, 0, 0, 0, filler)).transpose(0, 1)[None] for part in (q, k, v))
-        found: Tensor = function(self, *parts, None, **options)[0][0]
+        with running(self.now):
+            found: Tensor = function(self, *parts, None, **options)[0][0]
         assert not found[len(found) - filler :].any()
         return found[: len(q)]
 
@@ -104,8 +106,8 @@ def test_torchs_kernel_is_asked_for_the_same(
 ) -> None:
     inputs = parts(LENGTHS, shared)
     wanted = Asking(LENGTHS, causal=causal)(*inputs, sliding_window=window)
-    monkeypatch.setattr(varlen, "fits", lambda q, v: True)
-    monkeypatch.setattr(varlen, "kernel", lambda: as_torchs_kernel)
+    monkeypatch.setattr(attention, "takes_kernel", lambda q, v: True)
+    monkeypatch.setattr(attention, "kernel", lambda: as_torchs_kernel)
     found = Asking(LENGTHS, causal=causal)(*inputs, sliding_window=window)
     compare(found, wanted, inputs)
 
@@ -113,13 +115,13 @@ def test_torchs_kernel_is_asked_for_the_same(
 def test_torchs_kernel_is_for_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     there = torch.zeros(4, HEADS, SIZE, dtype=torch.bfloat16, device="meta")
     for generation, wanted in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
-        varlen.there.cache_clear()
+        attention.has_kernel.cache_clear()
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=generation: found)
-        assert varlen.fits(there, there) is wanted
-    assert not varlen.fits(there.float(), there.float())
-    assert not varlen.fits(there[..., :6], there[..., :6])
-    assert not varlen.fits(torch.zeros(4, HEADS, SIZE).bfloat16(), torch.zeros(4, HEADS, SIZE).bfloat16())
-    varlen.there.cache_clear()
+        assert attention.takes_kernel(there, there) is wanted
+    assert not attention.takes_kernel(there.float(), there.float())
+    assert not attention.takes_kernel(there[..., :6], there[..., :6])
+    assert not attention.takes_kernel(torch.zeros(4, HEADS, SIZE).bfloat16(), torch.zeros(4, HEADS, SIZE).bfloat16())
+    attention.has_kernel.cache_clear()
 
 
 @pytest.mark.parametrize("lengths", [(48,), (48, 48), (33, 48)], ids=str)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bitfit.runtime.joint_qkv import join_qkv, side_by_side
 from bitfit.runtime.layers import replace_layers
-from bitfit.runtime.layout import Flow, Layout
+from bitfit.runtime.layout import Layout
 from bitfit.runtime.linear import FastLinear
+from bitfit.runtime.passes import Pass, running
 from tests.batches import assert_near
 from tests.models import tiny
 
@@ -16,9 +16,9 @@ PLACE = "encoder.layer.0.attention.self"
 NAMES = ("query", "key", "value")
 
 
-def encoder(joined: bool, lengths: tuple[int, ...] = (5, 8), counts: tuple[int, ...] = (2,)) -> nn.Module:
+def encoder(joined: bool) -> nn.Module:
     model = tiny("bert")
-    replace_layers(model, Flow(Layout(lengths, counts)), torch.float32)
+    replace_layers(model, torch.float32)
     model.requires_grad_(False)
     if joined:
         join_qkv(model)
@@ -43,6 +43,15 @@ class Trio(nn.Module):
         return torch.stack([found[i] for i in range(3)])
 
 
+def answered(model: nn.Module, given: dict[str, Tensor], x: Tensor, counts: tuple[int, ...] = (2,)) -> Tensor:
+    """What a model answers in a pass with these values, over two sequences."""
+    layout = Layout((5, 8), counts)
+    values = {id(model.get_parameter(name)): value for name, value in given.items()}
+    with running(Pass(layout, layout.tokens, values)):
+        found: Tensor = model(x)
+    return found
+
+
 def values(three: list[FastLinear], rows: int, trained: tuple[int, ...]) -> dict[str, Tensor]:
     """Biases of those that train, for so many rows."""
     generator = torch.Generator().manual_seed(3)
@@ -60,11 +69,11 @@ def values(three: list[FastLinear], rows: int, trained: tuple[int, ...]) -> dict
 def test_together_as_alone(trained: tuple[int, ...], counts: tuple[int, ...], order: tuple[int, ...]) -> None:
     results = []
     for joined in (False, True):
-        three = layers(encoder(joined, counts=counts))
+        three = layers(encoder(joined))
         assert all((layer.joint is not None) == joined for layer in three)
         given = values(three, len(counts), trained)
         x = torch.randn(1, 64, three[0].weight.shape[1], generator=torch.Generator().manual_seed(5)).requires_grad_()
-        answer = functional_call(Trio(three, order), given, (x,))
+        answer = answered(Trio(three, order), given, x, counts)
         uneven = torch.randn(answer.shape, generator=torch.Generator().manual_seed(6))
         uneven[:, :, 13:] = 0  # filler belongs to no row, and its gradient is zero
         results.append((answer[:, :, :13], *torch.autograd.grad((answer * uneven).sum(), [x, *given.values()])))
@@ -75,17 +84,19 @@ def test_together_as_alone(trained: tuple[int, ...], counts: tuple[int, ...], or
 def test_another_input_is_computed_anew() -> None:
     three = layers(encoder(True))
     one, other = torch.randn(2, 1, 64, three[0].weight.shape[1])
-    three[0](one)
-    assert_near(three[1](other), layers(encoder(False))[1](other), 1e-6)
-    assert_near(three[1](one), layers(encoder(False))[1](one), 1e-6)
-    assert_near(three[1](one), layers(encoder(False))[1](one), 1e-6)  # asked twice
+    alone = layers(encoder(False))
+    with running(Pass(Layout((5,), (1,)))):
+        three[0](one)
+        assert_near(three[1](other), alone[1](other), 1e-6)
+        assert_near(three[1](one), alone[1](one), 1e-6)
+        assert_near(three[1](one), alone[1](one), 1e-6)  # asked twice
 
 
 def test_a_weight_that_trains_takes_the_layers_apart() -> None:
     three = layers(encoder(True))
     weight = torch.randn(three[1].weight.shape).requires_grad_()
     x = torch.randn(1, 64, weight.shape[1])
-    answer = functional_call(Trio(three), {"three.1.weight": weight}, (x,))
+    answer = answered(Trio(three), {"three.1.weight": weight}, x)
     assert_near(answer[1], nn.functional.linear(x, weight, three[1].bias), 1e-5)
     (gradient,) = torch.autograd.grad(answer[1].sum(), weight)
     assert gradient.any()
@@ -93,7 +104,7 @@ def test_a_weight_that_trains_takes_the_layers_apart() -> None:
 
 def test_layers_of_unlike_size_stay_alone() -> None:
     model = tiny("llama")  # its keys have fewer heads
-    replace_layers(model, Flow(Layout((5,), (1,))), torch.float32)
+    replace_layers(model, torch.float32)
     join_qkv(model)
     fast = [module for module in model.modules() if isinstance(module, FastLinear)]
     assert fast

@@ -8,8 +8,8 @@ from bitfit.backbone.heads import Head
 from bitfit.methods.method import select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.dropout import Draws
-from bitfit.runtime.layout import Layout
-from bitfit.runtime.row_model import Batch, RowModel
+from bitfit.runtime.layout import Batch, Layout
+from bitfit.runtime.row_model import RowModel
 from tests.batches import HEADS, SHAKEN, assert_near, both
 from tests.models import tiny_backbone
 
@@ -24,10 +24,13 @@ def test_positions_begin_anew_in_each_sequence() -> None:
 
 def test_bounds_of_tokens_and_of_sequences() -> None:
     layout = Layout((3, 1, 2), (2, 1))
-    assert layout.bounds(6) == (0, 4, 6)
-    assert layout.bounds(3) == (0, 2, 3)
-    with pytest.raises(ValueError, match="5 entries belong to no whole number for each of 3"):
-        layout.bounds(5)
+    assert layout.tokens.bounds == (0, 4, 6)
+    assert layout.sequences.bounds == (0, 2, 3)
+
+
+def test_a_layout_of_some_rows() -> None:
+    layout = Layout((3, 1, 2, 5), (2, 1, 1)).of_rows(1, 3)
+    assert (layout.lengths, layout.counts) == ((2, 5), (1, 1))
 
 
 def values_of_rows(rows: ThetaMap, count: int) -> Tensor:
@@ -46,25 +49,32 @@ def alone(batch: Batch, row: int) -> Batch:
 
 @each_head
 @pytest.mark.parametrize("dropout", [False, True], ids=["sure", "dropout"])
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "albert", "gpt2", "opt", "gpt_neox", "qwen2"])
-def test_rows_together_answer_and_learn_as_each_does_alone(model_type: str, dropout: bool, head: Head) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "method"),
+    [
+        *((name, "bitfit") for name in ("bert", "roberta", "distilbert", "albert", "gpt2", "opt", "gpt_neox", "qwen2")),
+        *((name, "layernorm") for name in ("bert", "gpt2", "llama", "modernbert")),
+    ],
+)
+def test_rows_together_answer_and_learn_as_each_does_alone(
+    model_type: str, method: str, dropout: bool, head: Head
+) -> None:
     backbone = tiny_backbone(model_type, **SHAKEN.get(model_type, {}))
     plain = backbone.task_model(head)
-    rows = ThetaMap(with_whole_head(select(plain, "bitfit"), plain), plain)
-    model = RowModel(backbone.task_model(head), head, torch.float32).train(dropout)
+    rows = ThetaMap(with_whole_head(select(plain, method), plain), plain)
+    model = RowModel(backbone.task_model(head), head, torch.float32)
     assert model.takes_rows(slot.name for slot in rows.slots)
     _, batch = both(model_type, SIZES)
     batch = Batch(batch.ids, batch.types, Layout(SIZES, COUNTS))
     theta = values_of_rows(rows, len(COUNTS)).requires_grad_()
 
     def learnt(part: Batch, values: Tensor, seeds: list[int]) -> tuple[Tensor, Tensor]:
-        model.flow.draws = Draws(seeds) if dropout else None
-        answers = model.answers(part, rows.tensors(values))
+        answers = model.answers(part, rows.tensors(values), Draws(seeds) if dropout else None)
         (gradient,) = torch.autograd.grad(answers.square().sum(), values)
         return answers.detach(), gradient
 
     answers, gradient = learnt(batch, theta, [5, 6, 7])
-    bounds = batch.layout.bounds(len(answers))
+    bounds = (batch.layout.sequences if head.kind in ("class", "number") else batch.layout.tokens).bounds
     for row in range(len(COUNTS)):
         own = theta.detach()[row : row + 1].clone().requires_grad_()
         answer, own_gradient = learnt(alone(batch, row), own, [5 + row])
@@ -77,19 +87,19 @@ def test_heads_over_a_backbone_without_biases_share_a_pass(model_type: str) -> N
     backbone, head = tiny_backbone(model_type), Head("class", 3)
     plain = backbone.task_model(head)
     rows = ThetaMap(with_whole_head(select(plain, "frozen"), plain), plain)
-    model = RowModel(backbone.task_model(head), head, torch.float32).eval()
+    model = RowModel(backbone.task_model(head), head, torch.float32)
     assert model.takes_rows(slot.name for slot in rows.slots)
     _, batch = both(model_type, SIZES)
     batch = Batch(batch.ids, batch.types, Layout(SIZES, COUNTS))
     theta = values_of_rows(rows, len(COUNTS))
     answers = model.answers(batch, rows.tensors(theta))
-    bounds = batch.layout.bounds(len(answers))
+    bounds = (batch.layout.sequences if head.kind in ("class", "number") else batch.layout.tokens).bounds
     for row in range(len(COUNTS)):
         own = model.answers(alone(batch, row), rows.tensors(theta[row : row + 1]))
         assert_near(answers[bounds[row] : bounds[row + 1]], own)
 
 
-@pytest.mark.parametrize("method", ["full", "layernorm", "random-uniform"])
+@pytest.mark.parametrize("method", ["full", "random-uniform"])
 def test_weights_of_the_encoder_are_not_a_rows_own(method: str) -> None:
     backbone, head = tiny_backbone("bert"), Head("class", 3)
     plain = backbone.task_model(head)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from bitfit.backbone.anatomy import terms
 from bitfit.backbone.heads import Head, Pool
-from bitfit.runtime.layout import Layout
-from bitfit.runtime.row_model import Batch, RowModel, packs
+from bitfit.runtime.encoder import packs
+from bitfit.runtime.layout import Batch, Layout
+from bitfit.runtime.row_model import RowModel
 from tests.batches import HEADS, assert_near, both, laid_out, plain_answers
 from tests.models import ARCHITECTURES, inputs, tiny_backbone
 
@@ -31,7 +32,7 @@ def compared(
     padded, batch = both(model_type, sizes)
     with torch.no_grad():
         wanted = plain_answers(backbone.task_model(head), padded, head)
-        return RowModel(backbone.task_model(head), head, compute).eval().answers(batch, {}), wanted
+        return RowModel(backbone.task_model(head), head, compute).answers(batch, {}), wanted
 
 
 def test_the_table_says_which_architectures_take_batches_without_padding() -> None:
@@ -93,7 +94,7 @@ def test_second_texts_are_told_from_first_ones(model_type: str) -> None:
         padded["token_type_ids"] = (torch.arange(33) > 3).long() * padded["attention_mask"]
     with torch.no_grad():
         wanted = plain_answers(backbone.task_model(head), padded, head)
-        model = RowModel(backbone.task_model(head), head, torch.float32).eval()
+        model = RowModel(backbone.task_model(head), head, torch.float32)
         assert_near(model.answers(laid_out(padded), {}), wanted)
 
 
@@ -105,7 +106,7 @@ def test_gradients_are_plain_autograds(model_type: str, head: Head) -> None:
     plain = backbone.task_model(head)
     noise = {term.name for term in terms(plain) if term.inert and term.index is None}
     trained = {name: value.detach().clone().requires_grad_() for name, value in plain.named_parameters()}
-    answers = RowModel(backbone.task_model(head), head, torch.float32).eval().answers(batch, trained)
+    answers = RowModel(backbone.task_model(head), head, torch.float32).answers(batch, trained)
     weights = torch.randn(answers.shape, generator=torch.Generator().manual_seed(5))
     found = torch.autograd.grad((answers * weights).sum(), list(trained.values()), allow_unused=True)
     for parameter in plain.parameters():
@@ -135,7 +136,7 @@ def test_images_are_answered_as_the_plain_model_does(pool: Pool) -> None:
     pixels = inputs("vit", (1, 1, 1))["pixel_values"]
     ones = torch.ones(3, dtype=torch.long)
     with torch.no_grad():
-        model = RowModel(backbone.task_model(head), head, torch.float32).eval()
+        model = RowModel(backbone.task_model(head), head, torch.float32)
         found = model.answers(Batch(ones, 0 * ones, Layout((1, 1, 1), (3,)), pixels), {})
         assert_near(found, backbone.task_model(head)(pixel_values=pixels).logits)
     assert model.places == 17

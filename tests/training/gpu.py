@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bitfit.runtime import dropout, varlen
+from bitfit.runtime import attention, dropout
 from bitfit.training import loss_queue
 
 GPU = torch.device("meta")
@@ -68,7 +68,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(dropout, "_generator", lambda seed, device: torch.Generator().manual_seed(0))
     monkeypatch.setattr(loss_queue, "to_host", lambda values: torch.zeros(values.shape))
-    monkeypatch.setattr(varlen, "there", lambda device: True)
+    monkeypatch.setattr(attention, "has_kernel", lambda device: True)
     return GPU
 
 

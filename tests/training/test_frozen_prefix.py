@@ -74,7 +74,7 @@ def model_of(backbone: bitfit.Backbone, kind: str) -> RowModel:
 
 @pytest.mark.parametrize("kind", ["class", "number", "tags"])
 def test_what_is_kept_is_what_the_encoder_would_say(still: bitfit.Backbone, kind: str) -> None:
-    model, data = model_of(still, kind).eval(), tiny_data(kind)
+    model, data = model_of(still, kind), tiny_data(kind)
     kept = with_states(data, model, ABOUT, print)
     which = np.array([3, 0, 7, 8])
     for split, examples in kept.splits.items():
@@ -114,7 +114,7 @@ def test_a_method_that_reaches_into_the_encoder_reads_anew(still: bitfit.Backbon
 
 def test_bf16_states_are_kept_as_they_are(still: bitfit.Backbone) -> None:
     head = tiny_data().task.head
-    model = RowModel(still.task_model(head), head, torch.bfloat16).eval()
+    model = RowModel(still.task_model(head), head, torch.bfloat16)
     model.boundary = model.layers
     examples = with_states(tiny_data(), model, ABOUT, print).splits["test"]
     states = batch_of(examples, np.arange(len(examples)), (len(examples),)).states

@@ -110,7 +110,8 @@ def test_the_backbone_stays_where_it_was(gpu: torch.device) -> None:
     backbone = tiny_backbone("bert")
     head = data_of("class").task.head
     model = RowModel(backbone.task_model(head), head, torch.bfloat16, gpu)
-    assert {tensor.device for tensor in model.state_dict(keep_vars=True).values()} == {gpu}
+    modules = (model.encoder.model, model.head_runner.model)
+    assert {tensor.device for module in modules for tensor in module.state_dict(keep_vars=True).values()} == {gpu}
     assert not any(parameter.is_meta for parameter in backbone.model.parameters())
     assert backbone.has_weights
 

@@ -23,7 +23,8 @@ class Loss:
 def losses(kind: HeadKind, answers: Tensor, labels: Tensor, layout: Layout) -> Loss:
     """The loss of what a RowModel answered."""
     each, counted = _each(kind, answers.float(), labels, layout)
-    owner, zero = layout.owners(len(each)), torch.zeros(layout.rows, device=each.device)
+    owner = (layout.tokens if kind == "tags" else layout.sequences).owners
+    zero = torch.zeros(layout.rows, device=each.device)
     return Loss(zero.index_add(0, owner, each), zero.index_add(0, owner, counted))
 
 

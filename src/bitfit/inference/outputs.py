@@ -12,8 +12,8 @@ from torch import Tensor
 from bitfit.backbone.device import CPU, placed
 from bitfit.data.examples import Examples
 from bitfit.inference.loss import losses
-from bitfit.runtime.layout import Layout
-from bitfit.runtime.row_model import Batch, RowModel
+from bitfit.runtime.layout import Batch, Layout
+from bitfit.runtime.row_model import RowModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,6 @@ def outputs(
     found = [_empty(model, examples) for _ in range(rows)]
     sums, counts = torch.zeros(2, rows, device=model.device)
     known = _labels_known(model, examples)
-    was_training = model.training
-    model.eval()
     for which in by_length(examples, (budget or pass_tokens(model)) // rows):
         batch = batch_of(examples, np.tile(which, rows), (len(which),) * rows, model.device)
         with torch.no_grad():
@@ -83,7 +81,6 @@ def outputs(
             sums, counts = sums + loss.sums, counts + loss.counts
         for own, part in zip(found, answers.cpu().chunk(rows), strict=True):
             _place(model, own, examples, which, part)
-    model.train(was_training)
     means = [float(mean) if known else None for mean in sums / counts.clamp(min=1)]
     return [Outputs(own, mean) for own, mean in zip(found, means, strict=True)]
 

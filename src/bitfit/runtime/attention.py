@@ -3,11 +3,14 @@
 Registered as an attention implementation of transformers, so that any model which uses that interface gains.
 The scores of a group are one block, worked on in place. Its weights stay unnormalized: the answer is divided by
 their sum instead. A dropped weight is marked by its sign, so that the backward pass needs no second block. Where
-nothing is dropped and a GPU has a kernel of its own for it, that is used instead. Knows nothing of rows' values.
+nothing is dropped and a GPU has a kernel of its own for it, that is used instead.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,14 +21,18 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from bitfit.backbone.device import placed
 from bitfit.errors import BackboneError
-from bitfit.runtime import varlen
-from bitfit.runtime.blocks import Group
+from bitfit.runtime.blocks import Blocks, Group
+from bitfit.runtime.dropout import Draws
 from bitfit.runtime.joint_qkv import side_by_side
-from bitfit.runtime.layout import Flow
+from bitfit.runtime.layout import Layout
+from bitfit.runtime.passes import Pass, current
 
 NAME = "bitfit_packed"
 UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")  # what some models ask for and this has not
 SAFE_SUM = math.exp(60.0)  # of a line's weights: far from overflow, and its inverse from zero
+WIDEST_HEAD = 128  # numbers of a head that torch's kernel for many lengths takes on every GPU, on the way back too
+OLDEST_GPU = (8, 0)  # the generation that has this kernel
+KERNEL_TAKES = {"scale", "window_size", "enable_gqa"}  # its first versions had not all of them
 LOWEST = -1e30  # added to the score of a place that must not be seen; finite in bf16 and fp32
 
 
@@ -52,28 +59,28 @@ def _packed_attention(
             f"{type(module).__name__} asks attention for {what}, which batches without padding do not have. "
             "Expected none: its entry in architectures.toml must say packed = false."
         )
-    flow: Flow = module.bitfit_flow  # type: ignore[assignment]
+    now = current()
     causal = options.get("is_causal")
     shape = Shape(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         causal=bool(getattr(module, "is_causal", False) if causal is None else causal),
         window=options.get("sliding_window"),
-        rate=dropout if flow.draws is not None else 0.0,
+        rate=dropout if now.draws is not None else 0.0,
     )
     # (1, heads, tokens, size) -> (tokens, heads, size); most models made it from that, so no copy is made.
     # Rotary positions may have turned queries and keys in another format than the values are in.
     q, k, v = (part.squeeze(0).transpose(0, 1).to(value.dtype) for part in (query, key, value))
-    if shape.rate == 0.0 and varlen.fits(q, v):
-        return varlen.attend((q, k, v), flow.layout, shape.scale, (shape.window, shape.causal))[None], None
-    return _attend(q, k, v, flow, shape)[None], None
+    if shape.rate == 0.0 and takes_kernel(q, v):
+        return _by_kernel(q, k, v, now.layout, shape)[None], None
+    return _attend(q, k, v, now, shape)[None], None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow, shape: "Shape") -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, now: Pass, shape: "Shape") -> Tensor:
     """q, k, v (tokens, heads, size), brought to one shape: k and v may have fewer heads, v another size."""
     heads, size, own = q.shape[1], max(q.shape[2], v.shape[2]), v.shape[2]
     parts = [part if part.shape[2] == size else functional.pad(part, (0, size - part.shape[2])) for part in (q, k, v)]
     parts = [p if p.shape[1] == heads else p.repeat_interleave(heads // p.shape[1], 1) for p in parts]
-    out: Tensor = _PackedAttention.apply(*parts, flow, shape)  # type: ignore[no-untyped-call]
+    out: Tensor = _PackedAttention.apply(*parts, now.layout.blocks, now.draws, shape)  # type: ignore[no-untyped-call]
     return out if own == size else out[..., :own]
 
 
@@ -113,8 +120,8 @@ class _PackedAttention(torch.autograd.Function):
     """Softmax attention of each sequence over itself; q, k and v: (tokens, heads, size)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, flow: Flow, shape: Shape) -> Tensor:
-        blocks, heads = flow.layout.blocks, q.shape[1]
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, draws: Draws | None, shape: Shape) -> Tensor:
+        heads = q.shape[1]
         lines = blocks.take(side_by_side((q, k, v), 1))
         answers = blocks.blank(lines, 1, heads)
         each = zip(blocks.groups, blocks.of_each(lines, 3, heads), blocks.of_each(answers, 1, heads), strict=True)
@@ -126,7 +133,7 @@ class _PackedAttention(torch.autograd.Function):
         kept = []
         for (group, (bq, bk, bv), (answer,)), (gain,) in zip(each, blocks.of_each(gains, 1, heads), strict=True):
             weights = _weights(bq, bk, shape, group, gain)
-            _mark_dropped(weights, flow, shape.rate, group)
+            _mark_dropped(weights, draws, shape.rate, group)
             torch.bmm(_seen(weights, shape.rate), bv, out=answer)
             kept.append(weights)
         gains.reciprocal_().mul_(1.0 / (1.0 - shape.rate))  # of the sums: what makes up for the dropped weights too
@@ -158,7 +165,7 @@ class _PackedAttention(torch.autograd.Function):
             scores.sub_(bi).mul_(weights)
             _product(scores, bk, shape.scale, out=dq)
             _product(scores.transpose(1, 2), bq, shape.scale, out=dk)
-        return *blocks.put(learned, 3, heads).unbind(1), None, None
+        return *blocks.put(learned, 3, heads).unbind(1), None, None, None
 
 
 def _product(a: Tensor, b: Tensor, scale: float, out: Tensor) -> Tensor:
@@ -196,12 +203,12 @@ def _answer(q: Tensor, k: Tensor, v: Tensor, shape: Shape, group: Group) -> Tens
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=hidden, scale=shape.scale).flatten(0, 1)
 
 
-def _mark_dropped(weights: Tensor, flow: Flow, rate: float, group: Group) -> None:
+def _mark_dropped(weights: Tensor, draws: Draws | None, rate: float, group: Group) -> None:
     """Make the weights that dropout drops negative."""
-    if rate == 0.0:
+    if rate == 0.0 or draws is None:
         return
     each = weights.numel() // len(group.sequences)
-    signs = flow.signs([count * each for count in group.counts], rate).view(weights.shape)
+    signs = draws.signs([count * each for count in group.counts], rate).view(weights.shape)
     weights.copysign_(signs.view(weights.dtype) if weights.element_size() == 2 else signs.to(weights.dtype))
 
 
@@ -211,3 +218,47 @@ def _seen(weights: Tensor, rate: float) -> Tensor:
         return weights
     bits = weights.view(torch.int16 if weights.element_size() == 2 else torch.int32)
     return bits.clamp_min(0).view(weights.dtype)
+
+
+def takes_kernel(q: Tensor, v: Tensor) -> bool:
+    """Does torch's kernel for sequences of many lengths take these? It needs a GPU and 16-bit numbers."""
+    alike = v.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] == v.shape[-1]
+    return not q.is_cpu and alike and q.shape[-1] % 8 == 0 and q.shape[-1] <= WIDEST_HEAD and has_kernel(q.device)
+
+
+@cache
+def has_kernel(device: torch.device) -> bool:
+    """Has this torch the kernel, and can this device run it?"""
+    try:
+        known = set(signature(kernel()).parameters)
+    except ImportError:
+        return False
+    return known >= KERNEL_TAKES and torch.cuda.get_device_capability(device) >= OLDEST_GPU
+
+
+def kernel() -> Callable[..., Tensor]:
+    """torch's, for version 2.10 and later."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn  # type: ignore[return-value]
+
+
+def _by_kernel(q: Tensor, k: Tensor, v: Tensor, layout: Layout, shape: Shape) -> Tensor:
+    """Each sequence over itself: q, k, v (tokens, heads, size), of which k and v may have fewer heads."""
+    # Filler belongs to no sequence: the kernel would leave whatever memory held in its place.
+    q, k, v = (part[: layout.starts[-1]] for part in (q, k, v))
+    side = -1 if shape.window is None else shape.window - 1
+    longest = max(layout.lengths)
+    out = kernel()(
+        q,
+        k,
+        v,
+        layout.cuts,
+        layout.cuts,
+        longest,
+        longest,
+        scale=shape.scale,
+        window_size=(side, 0 if shape.causal else side),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return functional.pad(out, (0, 0, 0, 0, 0, layout.filler))

@@ -1,6 +1,7 @@
 """Linear layers that read the same, computed as one product: a layer's queries, keys and values.
 
-Each stays where it stands in the model. The first that is called computes for all, and the others find their part.
+Each stays where it is in the model. The first that is called computes for all, and the others find their answers in
+the pass.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bitfit.backbone.anatomy import sites
-from bitfit.runtime.linear import FastLinear, sum_rows, untrained, with_bias
+from bitfit.runtime.linear import FastLinear, untrained, with_bias
+from bitfit.runtime.passes import Pass
+from bitfit.runtime.segments import Segments, bias_sums
 
 ROLES = ("query", "key", "value")
 
@@ -22,11 +25,11 @@ def join_qkv(encoder: nn.Module) -> None:
     found: dict[str, dict[str, FastLinear]] = {}
     for site in sites(encoder):
         layer = encoder.get_submodule(site.name)
-        if site.role in ROLES and isinstance(layer, FastLinear) and not layer.turned:
+        if site.role in ROLES and isinstance(layer, FastLinear) and not layer.turned and layer.input_gain is None:
             found.setdefault(site.name.rpartition(".")[0], {})[site.role] = layer
     for named in found.values():
         layers = [named[role] for role in ROLES if role in named]
-        if len(layers) == len(ROLES) and len({(layer.weight.shape, layer.bias is None) for layer in layers}) == 1:
+        if len(layers) == len(ROLES) and len({layer.weight.shape for layer in layers}) == 1:
             JointLinear(layers)
 
 
@@ -34,30 +37,30 @@ class JointLinear:
     """Some layers of one input and one size. Their weights become parts of one matrix."""
 
     def __init__(self, layers: Sequence[FastLinear]) -> None:
-        self.layers, self.flow, self.compute = tuple(layers), layers[0].flow, layers[0].compute
+        self.layers, self.compute = tuple(layers), layers[0].compute
         self.weight = torch.cat([layer.weight.detach() for layer in layers])
         for number, (layer, part) in enumerate(zip(layers, self.weight.chunk(len(layers)), strict=True)):
             layer.weight = untrained(part)
             layer.joint = partial(self.maybe_answer, number)
         self.own = [layer.weight for layer in layers]
-        self.input: Tensor | None = None
-        self.answers: list[Tensor | None] = []  # to this input, those that were not asked for yet
 
-    def maybe_answer(self, number: int, x: Tensor) -> Tensor | None:
+    def maybe_answer(self, number: int, x: Tensor, now: Pass) -> Tensor | None:
         """What one of the layers answers; None where a weight trains or has trained, so that each must work alone."""
-        if any(layer.weight is not own for layer, own in zip(self.layers, self.own, strict=True)):
+        if any(now.value(layer.weight) is not own for layer, own in zip(self.layers, self.own, strict=True)):
             return None
-        if self.input is not x or self.answers[number] is None:
-            self.input, self.answers = x, list(self._all(x.to(self.compute)))
-        answer, self.answers[number] = self.answers[number], None
-        if not any(other is not None for other in self.answers):
-            self.input = None
+        given, answers = now.joint.get(self, (None, None))
+        if given is not x or answers[number] is None:
+            answers = list(self._all(x.to(self.compute), now))
+            now.joint[self] = (x, answers)
+        answer: Tensor | None = answers[number]
+        answers[number] = None
+        if not any(other is not None for other in answers):
+            del now.joint[self]
         return answer
 
-    def _all(self, x: Tensor) -> tuple[Tensor, ...]:
-        bounds = self.flow.layout.bounds_in(x)
-        biases = [layer.bias for layer in self.layers]
-        found: tuple[Tensor, ...] = _JointLinear.apply(x, self.weight, bounds, *biases)  # type: ignore[no-untyped-call]
+    def _all(self, x: Tensor, now: Pass) -> tuple[Tensor, ...]:
+        biases = [layer.added(now) for layer in self.layers]
+        found: tuple[Tensor, ...] = _JointLinear.apply(x, self.weight, now.segments, *biases)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -66,14 +69,11 @@ class _JointLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bounds: tuple[int, ...], *biases: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, segments: Segments | None, *biases: Tensor | None
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(weight)
-        given = [bias for bias in biases if bias is not None]
-        ctx.bounds, ctx.many = bounds, any(bias.dim() == 2 for bias in given)
-        if ctx.many:
-            given = [bias.expand(len(bounds) - 1, -1) for bias in given]
-        y = with_bias(x, weight, torch.cat(given, -1) if given else None, bounds)
+        ctx.segments, ctx.dims = segments, [0 if bias is None else bias.dim() for bias in biases]
+        y = with_bias(x, weight, _side_by_side_or_none(biases, len(weight) // len(biases)), segments)
         return y.chunk(len(biases), -1)
 
     @staticmethod
@@ -82,8 +82,20 @@ class _JointLinear(torch.autograd.Function):
         g = side_by_side(grads, grads[0].dim() - 1).flatten(-2)
         to_x = g @ weight if ctx.needs_input_grad[0] else None
         needed = ctx.needs_input_grad[3:]
-        sums = sum_rows(g, ctx.bounds, ctx.many).chunk(len(grads), -1) if any(needed) else grads
-        return to_x, None, None, *(own if needs else None for own, needs in zip(sums, needed, strict=True))
+        many = 2 in ctx.dims
+        sums = bias_sums(g, ctx.segments, many).chunk(len(grads), -1) if any(needed) else grads
+        own = (total.sum(0) if many and dim == 1 else total for total, dim in zip(sums, ctx.dims, strict=True))
+        return to_x, None, None, *(each if needs else None for each, needs in zip(own, needed, strict=True))
+
+
+def _side_by_side_or_none(biases: Sequence[Tensor | None], size: int) -> Tensor | None:
+    """One bias of all layers, zero for those without; for each row where one of them has one for each."""
+    there = [bias for bias in biases if bias is not None]
+    if not there:
+        return None
+    shape = next((bias.shape for bias in there if bias.dim() == 2), there[0].shape)
+    zero = there[0].new_zeros(())
+    return torch.cat([(zero if bias is None else bias).expand(*shape[:-1], size) for bias in biases], -1)
 
 
 def side_by_side(parts: Sequence[Tensor], dim: int) -> Tensor:

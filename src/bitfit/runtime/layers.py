@@ -1,11 +1,8 @@
 """Layers whose weights never train, made fast: they keep no inputs, and add to each token its own row's bias.
 
-`quicken` swaps the linear, norm and dropout layers of a transformers model for these, under the same names. A
-layer takes whatever stands under its parameter names when it runs: the backbone's own tensors, one trained
-value, or a value for each row. Knows nothing of tasks, files or optimizers.
+`replace_layers` swaps the linear, norm and dropout layers of a transformers model for these, under the same names.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,66 +11,105 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
-from bitfit.runtime.layout import Flow, Layout
-from bitfit.runtime.linear import FastLinear, add_rows, sum_rows
+from bitfit.runtime.linear import FastLinear
+from bitfit.runtime.passes import Pass, current
+from bitfit.runtime.segments import Segments, bias_sums
+from bitfit.runtime.sites import LEAVES, affine, inserted
+
+# RMS norms of transformers that compute what torch's does: (x / rms) * weight.
+RMS_NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm")
 
 
-def replace_layers(model: nn.Module, flow: Flow, compute: torch.dtype) -> None:
+def replace_layers(model: nn.Module, compute: torch.dtype) -> None:
     """Swap every layer of the kinds below in place; weights of linear layers are kept in `compute`."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            fast = _fast(child, flow, compute)
+            fast = _fast(child, compute)
             if fast is not None:
                 fast.train(child.training)
                 setattr(parent, name, fast)
 
 
-def _fast(layer: nn.Module, flow: Flow, compute: torch.dtype) -> nn.Module | None:
+def reads_from_pass(module: nn.Module, leaf: str) -> bool:
+    """Does a module take the value of this parameter from the current pass?"""
+    return isinstance(module, FastLinear | FastNorm) or leaf in LEAVES
+
+
+def _fast(layer: nn.Module, compute: torch.dtype) -> nn.Module | None:
     """The fast layer for this one, or None. Sub-classes may do something else, so the type must be exact."""
     if type(layer) in (nn.Linear, Conv1D):
-        return FastLinear(layer, flow, compute)
+        return FastLinear(layer, compute)
     if type(layer) is nn.LayerNorm and layer.elementwise_affine and len(layer.normalized_shape) == 1:
-        return FastNorm(layer, flow, compute)
+        return FastNorm(layer, layer.eps, compute)
+    if type(layer).__name__ in RMS_NORMS:
+        return FastRMSNorm(layer, float(layer.variance_epsilon), compute)  # type: ignore[arg-type]
     if type(layer) is nn.Dropout:
-        return FastDropout(layer.p, flow)
+        return FastDropout(layer.p)
     return None
 
 
 class FastNorm(nn.Module):
-    """Layer normalization with fp32 statistics; one scale for all rows and a bias for each."""
+    """Layer normalization with fp32 statistics; a scale and a bias for all rows or for each."""
 
-    def __init__(self, norm: nn.LayerNorm, flow: Flow, compute: torch.dtype) -> None:
+    def __init__(self, norm: nn.Module, eps: float, compute: torch.dtype) -> None:
         super().__init__()
-        self.flow, self.compute, self.eps = flow, compute, norm.eps
-        self.normalized_shape = norm.normalized_shape
-        self.weight, self.bias = norm.weight, norm.bias
+        self.compute, self.eps = compute, eps
+        self.weight: nn.Parameter = norm.weight  # type: ignore[assignment]
+        self.bias: nn.Parameter | None = norm._parameters.get("bias")
+        self.gain, self.shift = inserted(norm, "gain"), inserted(norm, "shift")
 
     def forward(self, x: Tensor) -> Tensor:
-        bounds = self.flow.layout.bounds_in(x)
-        if self.weight.dim() == 2:
-            return _norm_of_each_row(x.float(), self.weight, self.bias, self.eps, self.flow.layout).to(self.compute)
-        if self.weight.requires_grad:
-            y = functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
-            return y.to(self.compute)
-        result: Tensor = _FrozenNorm.apply(x, self.weight, self.bias, self.eps, bounds, self.compute)  # type: ignore[no-untyped-call]
+        now = current()
+        scale, bias = self._scale_and_bias(now)
+        if scale.dim() == 1 and not scale.requires_grad:
+            return self._frozen(x, scale, bias, now.segments)
+        if scale.dim() == 1 and (bias is None or bias.dim() == 1):
+            return self._normalized(x.float(), scale, bias).to(self.compute)
+        return affine(self._normalized(x.float()), scale - 1.0, bias, now.segments).to(self.compute)
+
+    def _scale_and_bias(self, now: Pass) -> tuple[Tensor, Tensor | None]:
+        """With what was put in: (y * scale + bias) * (1 + gain) + shift is again a scale and a bias."""
+        scale, bias = now.value(self.weight), now.value(self.bias)
+        gain, shift = now.value(self.gain), now.value(self.shift)
+        assert scale is not None
+        if gain is not None:
+            scale, bias = scale * (1.0 + gain), None if bias is None else bias * (1.0 + gain)
+        return scale, bias if shift is None else shift if bias is None else bias + shift
+
+    def _frozen(self, x: Tensor, scale: Tensor, bias: Tensor | None, segments: Segments | None) -> Tensor:
+        result: Tensor = _FrozenNorm.apply(x, scale, bias, self.eps, segments, self.compute)  # type: ignore[no-untyped-call]
         return result
+
+    def _normalized(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], scale, bias, self.eps)
+
+
+class FastRMSNorm(FastNorm):
+    """The same without a mean: each token is divided by the root of its mean square."""
+
+    def _frozen(self, x: Tensor, scale: Tensor, bias: Tensor | None, segments: Segments | None) -> Tensor:
+        return affine(self._normalized(x.float(), scale), None, bias, segments).to(self.compute)
+
+    def _normalized(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        return affine(functional.rms_norm(x, x.shape[-1:], scale, self.eps), None, bias, None)
 
 
 class FastDropout(nn.Module):
     """Dropout with the draws of each row's own generator."""
 
-    def __init__(self, rate: float, flow: Flow) -> None:
+    def __init__(self, rate: float) -> None:
         super().__init__()
-        self.p, self.flow = rate, flow  # transformers' attention layers read `p`
+        self.p = rate  # transformers' attention layers read `p`
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.p == 0.0 or self.flow.draws is None or not self.training:
+        now = current()
+        if self.p == 0.0 or now.draws is None or not self.training:
             return x
         each = x.shape[-1]
-        bounds = self.flow.layout.bounds(x.numel() // each)
-        sizes = [(stop - start) * each for start, stop in pairwise(bounds)]
+        counts = (x.numel() // each,) if now.segments is None else now.segments.counts
         # All bits set where an element is kept, none where it is dropped; (entries of all rows, size).
-        keep = self.flow.signs(sizes, 1.0 - self.p).bitwise_right_shift_(15).view(-1, each)
+        signs = now.draws.signs([count * each for count in counts], 1.0 - self.p)
+        keep = signs.bitwise_right_shift_(15).view(-1, each)
         keep = keep if x.element_size() == 2 else keep.to(torch.int32)
         result: Tensor = _Dropout.apply(x, keep, 1.0 / (1.0 - self.p))  # type: ignore[no-untyped-call]
         return result
@@ -81,10 +117,6 @@ class FastDropout(nn.Module):
 
 class FunctionalDropout(TorchFunctionMode):
     """While it is entered, calls of torch's own dropout draw as FastDropout does."""
-
-    def __init__(self, flow: Flow) -> None:
-        super().__init__()
-        self.flow = flow
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -95,7 +127,7 @@ class FunctionalDropout(TorchFunctionMode):
 
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         del inplace  # the result is what counts
-        result: Tensor = FastDropout(p, self.flow).train(training)(x)
+        result: Tensor = FastDropout(p).train(training)(x)
         return result
 
 
@@ -109,16 +141,19 @@ class _FrozenNorm(torch.autograd.Function):
         scale: Tensor,
         bias: Tensor | None,
         eps: float,
-        bounds: tuple[int, ...],
+        segments: Segments | None,
         compute: torch.dtype,
     ) -> Tensor:
         ctx.many = bias is not None and bias.dim() == 2
-        own = None if ctx.many else bias
-        y, mean, spread = torch.native_layer_norm(_of_one_format(x), (x.shape[-1],), scale, own, eps)
+        one = None if ctx.many else bias
+        y, mean, spread = torch.native_layer_norm(_of_one_format(x), (x.shape[-1],), scale, one, eps)
         ctx.save_for_backward(x, mean, spread, scale)
-        ctx.bounds = bounds
+        ctx.segments = segments
         y = y.to(compute)
-        return add_rows(y, bias, bounds) if ctx.many and bias is not None else y
+        if ctx.many and bias is not None and segments is not None:
+            flat = y.view(-1, y.shape[-1])
+            flat += segments.spread(bias.to(compute), len(flat))
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -130,7 +165,7 @@ class _FrozenNorm(torch.autograd.Function):
             to_x = torch.ops.aten.native_layer_norm_backward(
                 g.to(wide.dtype), wide, (x.shape[-1],), mean, spread, scale, None, [True, False, False]
             )[0].to(x.dtype)
-        to_bias = sum_rows(g, ctx.bounds, ctx.many) if ctx.needs_input_grad[2] else None
+        to_bias = bias_sums(g, ctx.segments, ctx.many) if ctx.needs_input_grad[2] else None
         return to_x, None, to_bias, None, None, None
 
 
@@ -161,11 +196,3 @@ def _masked(x: Tensor, keep: Tensor, gain: float) -> Tensor:
 def _of_one_format(x: Tensor) -> Tensor:
     """What a norm's kernel takes beside an fp32 scale: a processor's anything, a GPU's fp32 alone."""
     return x if x.is_cpu else x.float()
-
-
-def _norm_of_each_row(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, layout: Layout) -> Tensor:
-    """A head's norm, whose scale (rows, size) is each row's own."""
-    own = functional.layer_norm(x, x.shape[-1:], eps=eps).reshape(-1, x.shape[-1])
-    owners = layout.owners(len(own))
-    own = own * weight.index_select(0, owners)
-    return (own if bias is None else own + bias.index_select(0, owners)).view(x.shape)

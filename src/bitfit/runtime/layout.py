@@ -1,12 +1,9 @@
-"""Rows in a batch: which tokens and sequences belong to which row of the bias matrix.
+"""A batch and its layout: which tokens and sequences belong to which row of the bias matrix.
 
-A row is a run, a task or an example. The sequences of a row stand side by side in a batch, so its tokens do too.
-Knows nothing of models, files or training.
+A row is a run, a task or an example. The sequences of a row are neighbours in a batch, so its tokens are too.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
@@ -17,7 +14,7 @@ from torch import Tensor
 
 from bitfit.backbone.device import CPU, fresh
 from bitfit.runtime.blocks import Blocks
-from bitfit.runtime.dropout import Draws
+from bitfit.runtime.segments import Segments
 
 ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
 
@@ -28,7 +25,6 @@ class Layout:
 
     lengths: tuple[int, ...]  # tokens of each sequence, in batch order
     counts: tuple[int, ...]  # sequences of each row
-    width: int | None = None  # tokens of a padded sequence; None: laid end to end, without padding
     device: torch.device = CPU  # of the batch's tensors
 
     def fresh(self, numbers: ArrayLike) -> Tensor:
@@ -54,26 +50,22 @@ class Layout:
     def filler(self) -> int:
         """Tokens laid behind the last sequence so that the number of all is round: matrix products of a size
         not seen before cost the processor's library more than the product itself. They belong to no row."""
-        return -self.starts[-1] % ROUND if self.width is None else 0
+        return -self.starts[-1] % ROUND
 
-    def bounds(self, entries: int) -> tuple[int, ...]:
-        """First entry of each row, then their end, in a tensor with one entry a token or a sequence."""
-        if self.width is None and entries in (self.starts[-1], self.starts[-1] + self.filler):
-            return tuple(self.starts[row] for row in self.row_starts)
-        if self.rows == 1:
-            return (0, entries)
-        each, rest = divmod(entries, self.row_starts[-1])
-        if rest:
-            raise ValueError(f"{entries} entries belong to no whole number for each of {self.row_starts[-1]}")
-        return tuple(row * each for row in self.row_starts)
+    @cached_property
+    def tokens(self) -> Segments:
+        """Each row's tokens, in tensors with one entry a token."""
+        return Segments(tuple(self.starts[first] for first in self.row_starts), self.device)
 
-    def bounds_in(self, x: Tensor) -> tuple[int, ...]:
-        """The bounds in a tensor whose entries are its last dimension's lines; empty where one row has them all."""
-        return self.bounds(x.numel() // x.shape[-1]) if self.rows > 1 else ()
+    @cached_property
+    def sequences(self) -> Segments:
+        """Each row's sequences, in tensors with one entry a sequence."""
+        return Segments(self.row_starts, self.device)
 
-    def owners(self, entries: int) -> Tensor:
-        """The row of each entry, for those that belong to one."""
-        return self.fresh(np.repeat(np.arange(self.rows), np.diff(self.bounds(entries))))
+    def of_rows(self, start: int, stop: int) -> "Layout":
+        """The layout of some rows alone, from `start` up to `stop`."""
+        lengths = self.lengths[self.row_starts[start] : self.row_starts[stop]]
+        return Layout(lengths, self.counts[start:stop], self.device)
 
     @cached_property
     def positions(self) -> Tensor:
@@ -98,23 +90,12 @@ class Layout:
         return Blocks(self.starts, self.row_starts, self.filler, self.device)
 
 
-@dataclass
-class Flow:
-    """What every fast layer of a model shares about the pass under way."""
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences of one step, those of a row side by side."""
 
-    layout: Layout = field(default_factory=lambda: Layout((), ()))
-    draws: Draws | None = None  # None: no dropout in this pass
-
-    def signs(self, sizes: Sequence[int], share: float) -> Tensor:
-        """Integers of which each is negative with probability `share`; `sizes` of them for each row."""
-        assert self.draws is not None
-        return self.draws.signs(sizes, share)
-
-    @contextmanager
-    def without_dropout(self) -> Iterator[Draws | None]:
-        """Without dropout while the block runs; gives what was drawn from before."""
-        draws, self.draws = self.draws, None
-        try:
-            yield draws
-        finally:
-            self.draws = draws
+    ids: Tensor  # int64 (tokens,)
+    types: Tensor  # int64 (tokens,) token types
+    layout: Layout
+    pixels: Tensor | None = None  # (sequences, channels, height, width) for images, each a sequence of one token
+    states: Tensor | None = None  # what `read` gives for them, where it is known: what lies below is not run then

@@ -193,7 +193,6 @@ def _filled(
     budget = Budget(pass_tokens(model), int(examples.lengths.max(initial=1)), say)
     if room.done < len(examples):
         say(f"{name}: reading {len(examples) - room.done:,} examples once, for all epochs")
-    model.eval()
     try:
         while room.done < len(examples):
             which, states = budget.fit(lambda tokens: _next(model, examples, room.done, tokens))
@@ -215,7 +214,6 @@ def _next(model: RowModel, examples: Examples, done: int, tokens: int) -> tuple[
 def _sample(model: RowModel, data: TaskData) -> Tensor:
     """The states of one example, for their size and type."""
     examples = next(iter(data.splits.values()))
-    model.eval()
     with torch.no_grad():
         return model.read(batch_of(examples, np.zeros(1, np.int64), (1,), model.device)).cpu()
 

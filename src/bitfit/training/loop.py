@@ -161,8 +161,6 @@ class Training:
         """Fill theta's gradient; returns what each row lost. Where memory runs out, smaller passes do it."""
         batches = [self._examples_now(row) for row in self.active]
         drawn, tokens = self.draws.state(), self.tokens
-        self.job.model.train()
-        self.job.model.flow.draws = self.draws
 
         def attempt(budget: int) -> Shares:
             self.theta.grad, self.tokens = None, tokens  # an attempt before this one may have failed half-way
@@ -190,7 +188,8 @@ class Training:
         kind = self.job.data.task.kind
         labels = labels_of(self.train, which, kind == "tags", device)
         with self.draws.only(here):
-            answers = self.job.model.answers(batch, self.job.rows.drawn(self._theta(here), self.draws))
+            values = self.job.rows.drawn(self._theta(here), self.draws)
+            answers = self.job.model.answers(batch, values, self.draws)
             loss = losses(kind, answers, labels, batch.layout)
             shares = loss.sums / placed(torch.tensor([counts[i] for i in here]), device)
             shares.sum().backward()

@@ -143,7 +143,6 @@ def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int, int]:
 
     device = setting.model.device
     batch = batch_of(train, which, (len(which),), device)
-    setting.model.train()
     kind = setting.data.task.kind
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         values = setting.rows.tensors(theta)

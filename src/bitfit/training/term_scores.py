@@ -59,7 +59,6 @@ def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> 
 def _gradients(sample: Sample) -> tuple[Tensor, Tensor]:
     """The absolute gradient of the mean loss, and the mean squared gradient of single examples; (P,) each."""
     total, squares = torch.zeros_like(sample.start), torch.zeros_like(sample.start)
-    sample.model.eval()
     for which in _passes(sample):
         theta = sample.start.repeat(len(which), 1).requires_grad_()
         train, kind = sample.data.splits["train"], sample.data.task.kind

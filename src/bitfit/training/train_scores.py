@@ -30,7 +30,7 @@ class TrainScores:
             return
         kind, found = self.task.kind, answers.detach()
         found = found[:, 0].float() if kind == "number" else found.argmax(-1).to(torch.int16)
-        bounds = layout.bounds(len(answers))
+        bounds = (layout.tokens if kind == "tags" else layout.sequences).bounds
         for row, which, start, stop in zip(rows, parts, bounds, bounds[1:], strict=False):
             places = _token_places(self.examples, which) if kind == "tags" else which
             self.values[row].index_copy_(0, placed(torch.from_numpy(places), self.device), found[start:stop])

@@ -13,8 +13,8 @@ from bitfit.inference.loss import losses
 from bitfit.methods.method import Method, select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.dropout import Draws
-from bitfit.runtime.layout import Layout
-from bitfit.runtime.row_model import Batch, RowModel
+from bitfit.runtime.layout import Batch, Layout
+from bitfit.runtime.row_model import RowModel
 from tests.batches import SHAKEN, assert_near, both
 from tests.models import ARCHITECTURES, BIAS_FREE, tiny_backbone
 
@@ -69,7 +69,6 @@ class Trial:
 
     def kept(self) -> Batch:
         """The batch with what lies at the boundary."""
-        self.model.eval()
         with torch.no_grad():
             states = self.model.read(self.batch)
         return Batch(self.batch.ids, self.batch.types, self.batch.layout, None, states)
@@ -77,9 +76,8 @@ class Trial:
     def learnt(self, batch: Batch, seed: int | None = None) -> tuple[Tensor, Tensor]:
         """Each row's loss and the gradient of theta, with the dropout of a seed or without any."""
         theta = self.start.clone().requires_grad_()
-        self.model.train(seed is not None)
-        self.model.flow.draws = None if seed is None else Draws([[seed, row] for row in range(len(theta))])
-        answers = self.model.answers(batch, self.map.tensors(theta))
+        draws = None if seed is None else Draws([[seed, row] for row in range(len(theta))])
+        answers = self.model.answers(batch, self.map.tensors(theta), draws)
         labels = torch.arange(len(answers)) % self.head.outputs
         found = losses(self.head.kind, answers, labels, batch.layout).sums
         found.sum().backward()
@@ -174,7 +172,7 @@ def test_behind_the_last_layer_the_head_alone_has_dropout(model_type: str, head:
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_layers_below_all_that_trains_build_no_graph(model_type: str) -> None:
     trial = Trial(model_type, of_upper_layers(model_type, "last1"))
-    encoder = trial.model.encoder if trial.model.packed else trial.model.model.base_model
+    encoder = trial.model.encoder.model if trial.model.packed else trial.model.padded.model.base_model
     names = layers_in_turn(encoder)
     if not names:
         pytest.skip("its layers are several lists, or shared")
@@ -219,6 +217,5 @@ def test_a_pass_that_fails_leaves_every_layer_and_the_dropout_as_they_were() -> 
     wrong = Batch(kept.ids, kept.types, kept.layout, None, kept.states[:, :5])  # type: ignore[index]
     with pytest.raises(RuntimeError):
         trial.learnt(wrong, seed=1)
-    assert trial.model.flow.draws is not None
     trial.model.boundary = 0
     assert torch.equal(trial.learnt(trial.batch, seed=1)[0], before)

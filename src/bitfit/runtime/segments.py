@@ -1,0 +1,107 @@
+"""The entries of a tensor that belong to each row: values added to them, their gradients summed.
+
+The entries of a row are neighbours, so a few operations on the whole tensor do what a loop over the rows would.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bitfit.backbone.device import CPU, fresh
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Where each row's entries lie; entries behind the last bound are filler and belong to no row."""
+
+    bounds: tuple[int, ...]  # first entry of each row, then their end
+    device: torch.device = CPU
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.bounds) - 1
+
+    @property
+    def size(self) -> int:
+        """Entries that belong to a row."""
+        return self.bounds[-1]
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Entries of each row."""
+        return tuple(stop - start for start, stop in pairwise(self.bounds))
+
+    @cached_property
+    def owners(self) -> Tensor:
+        """The row of each entry; int64 (size,)."""
+        return fresh(np.repeat(np.arange(self.rows), self.counts), self.device)
+
+    @cached_property
+    def _bags(self) -> tuple[Tensor, Tensor]:
+        """All entries, and the first of each row, as an embedding bag takes them."""
+        return fresh(np.arange(self.size), self.device), fresh(np.asarray(self.bounds[:-1]), self.device)
+
+    def spread(self, values: Tensor, entries: int) -> Tensor:
+        """Each entry's row of values: (rows, n) -> (entries, n), zero at filler."""
+        found = values.new_empty(entries, values.shape[1])
+        torch.index_select(values, 0, self.owners, out=found[: self.size])
+        found[self.size :] = 0
+        return found
+
+    def sums(self, entries: Tensor) -> Tensor:
+        """The sum over each row's entries: (entries, n) -> (rows, n), added up in fp32."""
+        return functional.embedding_bag(self._bags[0], entries.float(), self._bags[1], mode="sum")
+
+    @cached_property
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """With all rows as long as the longest: the entry at each place, and the place of each entry."""
+        counts, longest = np.asarray(self.counts), max(self.counts)
+        step = np.arange(longest)[None, :]
+        here = np.where(step < counts[:, None], np.asarray(self.bounds[:-1])[:, None] + step, 0)
+        there = np.flatnonzero(step < counts[:, None])
+        return fresh(here.reshape(-1), self.device), fresh(there, self.device)
+
+
+def bias_sums(gradient: Tensor, segments: Segments | None, many: bool) -> Tensor:
+    """The gradient of a vector that was added: the sum over its entries, for each row where there are many; fp32."""
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    if many:
+        assert segments is not None
+        return segments.sums(flat)
+    return flat.sum(0, dtype=torch.float32)
+
+
+def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:
+    """A linear layer with a weight (rows, out, in) and a bias (rows, out) for each row."""
+    flat = x.reshape(-1, x.shape[-1])
+    if segments.rows * max(segments.counts) <= 2 * segments.size:
+        answers = _padded_product(flat, weight, bias, segments)
+    else:  # one row is far longer than the rest: padding them to it would cost more than a loop
+        answers = _product_by_row(flat, weight, bias, segments.bounds)
+    return answers.view(*x.shape[:-1], weight.shape[1])
+
+
+def _padded_product(flat: Tensor, weight: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:
+    here, there = segments.padded
+    alike = len(set(segments.counts)) == 1
+    rows = (flat if alike else flat.index_select(0, here)).view(segments.rows, -1, flat.shape[1])
+    turned = weight.transpose(1, 2)
+    answers = torch.bmm(rows, turned) if bias is None else torch.baddbmm(bias[:, None], rows, turned)
+    answers = answers.flatten(0, 1)
+    return answers if alike else answers.index_select(0, there)
+
+
+def _product_by_row(flat: Tensor, weight: Tensor, bias: Tensor | None, bounds: Sequence[int]) -> Tensor:
+    return torch.cat(
+        [
+            functional.linear(flat[start:stop], weight[row], None if bias is None else bias[row])
+            for row, (start, stop) in enumerate(pairwise(bounds))
+        ]
+    )
