@@ -83,3 +83,37 @@ def test_where_memory_runs_out_that_is_said(
     monkeypatch.setattr(main.command, "main", full)
     assert main.run(["terms"]) == 6
     assert "Memory ran out: no more could be had. End other programs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (["train", "x.csv", "--lr", "1e-3"], "--learning-rate"),
+        (["train", "x.csv", "--bs=8"], "--batch-size"),
+        (["train", "x.csv", "--output", "y"], "--out"),
+        (["eval", "x", "--max-len", "64"], "--max-length"),
+    ],
+)
+def test_an_option_by_another_tools_name_leads_to_its_name_here(
+    asked: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(asked) == 2
+    assert f"Did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_an_option_that_the_command_lacks_is_not_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["eval", "x", "--lr", "1"]) == 2
+    assert "--learning-rate" not in capsys.readouterr().err
+
+
+def test_every_alias_leads_to_an_option_of_some_command() -> None:
+    from importlib import import_module
+
+    options = {
+        name
+        for module, _ in main.COMMANDS.values()
+        for parameter in import_module(module).command.params
+        for name in parameter.opts
+    }
+    assert set(main.ALIASES.values()) <= options
+    assert not set(main.ALIASES) & options

@@ -1,14 +1,17 @@
 """`bitfit predict`: texts, pairs, sentences and whole files; one JSON document; what was mistyped is named."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import bitfit
+from bitfit.cli import output
 from bitfit.cli.main import run
 from tests.training.trained import sentence, trained
 
@@ -39,8 +42,37 @@ def test_texts(file_of: Callable[[str], str], capsys: Capsys) -> None:
     assert first["texts"] == ["w5 w6"]
     assert first["answer"] in first["scores"]
     assert set(second["scores"]) == {"no", "yes", "perhaps"}
-    assert run(["predict", file_of("class"), "w5 w6"]) == 0
-    assert f"{first['answer']} (" in capsys.readouterr().out
+
+
+def test_where_no_terminal_is_each_answer_is_a_line_of_tabs(file_of: Callable[[str], str], capsys: Capsys) -> None:
+    first, second = document(capsys, file_of("class"), "w5 w6", "w7\tw8\nw9")
+    assert run(["predict", file_of("class"), "w5 w6", "w7\tw8\nw9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    share = first["scores"][first["answer"]]
+    assert lines[0].split("\t") == ["w5 w6", first["answer"], f"{share:.4f}"]
+    assert lines[1].split("\t")[:2] == ["w7\\tw8\\nw9", second["answer"]]
+    assert len(lines) == 2
+    long = "w5 " * 400
+    assert run(["predict", file_of("pair"), long, "w6", "w7", "w8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t")[:2] == [long, "w6"]
+    assert len(lines) == 2
+
+
+def test_on_a_terminal_there_is_a_table_without_a_title_and_long_texts_are_shortened(
+    file_of: Callable[[str], str], capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminal() -> Console:
+        return Console(file=sys.stdout, force_terminal=True, width=200, markup=False, emoji=False, highlight=False)
+
+    monkeypatch.setattr(output, "out", terminal)
+    delta = bitfit.Delta.load(file_of("class"))
+    assert run(["predict", file_of("class"), "w5 w6", "w7 " * 200]) == 0
+    shown = capsys.readouterr().out
+    assert delta.task.name not in shown
+    assert "%)" in shown
+    assert "…" in shown
+    assert "w7 " * 40 not in shown
 
 
 def test_other_kinds(file_of: Callable[[str], str], capsys: Capsys) -> None:

@@ -84,4 +84,4 @@ def test_the_heat_map_is_drawn(model: str, data: str, tmp_path: Path, monkeypatc
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert run(["delta", "changes", str(file), "--plot", str(picture)]) == 7
+    assert run(["delta", "changes", str(file), "--plot", str(picture), "--overwrite"]) == 7

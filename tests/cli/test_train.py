@@ -76,6 +76,24 @@ def test_it_writes_the_file_and_leaves_nothing_else(
     assert len(document["history"]) == 2
 
 
+def test_the_score_on_train_is_told_as_the_running_one(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([word for word in command if word != "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"train ({ROWS}), while it learnt, with dropout: accuracy 0.") for line in lines)
+    assert any(line.startswith("validation (12): accuracy 0.") for line in lines)
+
+
+def test_an_estimate_says_of_the_data_what_training_says(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*[word for word in command if word != "--json"], "--estimate"]) == 0
+    said = capsys.readouterr()
+    assert "kind of task: class" in said.err
+    assert "Memory, about" in said.out
+    first = said.out.splitlines()[1]
+    assert first.strip()  # no blank header under the title
+
+
 def test_the_same_command_on_a_finished_file_trains_nothing_and_says_so(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +109,8 @@ def test_the_same_command_on_a_finished_file_trains_nothing_and_says_so(
         assert {name: again[name] for name in ("scores", "trainable", "parameters", "settings", "method")} == {
             name: first[name] for name in ("scores", "trainable", "parameters", "settings", "method")
         }
+        assert list(again["scores"]) == list(first["scores"]) == ["train", "validation", "test"]
+        assert [*map(list, again["scores"].values())] == [*map(list, first["scores"].values())]
     assert (tmp_path / "out.safetensors").stat().st_mtime_ns == before.st_mtime_ns
     assert run([*command, "--overwrite"]) == 0
     anew, _ = told(capsys)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.options import overwrite_option
-from bitfit.cli.output import json_option, log, result, table
+from bitfit.cli.output import in_order, json_option, log, plain, result, table
 from bitfit.cli.output_file import check_new, check_new_folder
 
 if TYPE_CHECKING:
@@ -223,11 +223,6 @@ def _save(delta: "Delta", out: Path, as_json: bool) -> None:
 # ---------------------------------------------------------------------- for a person
 
 
-def _plain(value: Any) -> str:
-    """A file's word on a terminal: what could move the cursor or colour the screen is spelt out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
-
-
 def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
     task = delta.task
     labels = f", labels {', '.join(task.labels[:MOST_SHOWN])}" if task.labels else ""
@@ -239,12 +234,15 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
         "values": f"{delta.size:,} in {len(delta.slots)} slots",
         "task": f"{task.name}: {', '.join(task.texts)} -> {task.label} ({task.kind}{labels})",
         "longest text": f"{task.max_length} pieces",
-        **{f"score on {split}": _scores(scores) + _rows(delta, split) for split, scores in delta.scores.items()},
+        **{
+            f"score on {split}": _scores(scores) + _rows(delta, split)
+            for split, scores in in_order(task, delta.scores).items()
+        },
         **{name: _setting(value) for name, value in delta.settings.items() if name != "measured_on"},
         **{f"{package} version": version for package, version in delta.versions.items()},
     }
     for name, value in lines.items():
-        console.print(f"{_plain(name):<20} {_plain(value)}")
+        console.print(f"{plain(name):<20} {plain(value)}")
 
 
 def _scores(scores: Any) -> str:
@@ -270,7 +268,7 @@ def _draw_comparison(console: "Console", comparison: "Comparison") -> None:
     if comparison.identical:
         console.print("The two hold the same task and the same values.")
         return
-    fields = [[_plain(name), *(_plain(_setting(value)) for value in pair)] for name, pair in comparison.fields.items()]
+    fields = [[plain(name), *(plain(_setting(value)) for value in pair)] for name, pair in comparison.fields.items()]
     if fields:
         console.print(table("What they say", ["field", "first", "second"], fields))
     ordered = sorted(comparison.slots, key=lambda slot: -slot.mean)

@@ -29,6 +29,27 @@ COMMANDS = {
     "experiment": ("bitfit.cli.experiment", "Run a plan of many runs, and report them beside the published figures."),
 }
 
+# What other tools call an option, where the letters do not lead to its name here.
+ALIASES = {
+    "--lr": "--learning-rate",
+    "--learning-rates": "--learning-rate",
+    "--bs": "--batch-size",
+    "--batch": "--batch-size",
+    "--num-epochs": "--epochs",
+    "--num-train-epochs": "--epochs",
+    "--max-len": "--max-length",
+    "--max-seq-length": "--max-length",
+    "--wd": "--weight-decay",
+    "--output": "--out",
+    "--output-dir": "--out",
+    "-o": "--out",
+    "--force": "--overwrite",
+    "--seeds": "--seed",
+    "--data": "--data-dir",
+    "--dtype": "--precision",
+    "--bf16": "--precision",
+    "--model-name": "--model",
+}
 INTERRUPTED = 130  # what shells report for Ctrl-C: 128 + SIGINT
 UNREAD = 141  # what shells report for a reader that went away: 128 + SIGPIPE
 
@@ -95,7 +116,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BitfitError as error:
         return _complain(str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
+        (_suggesting(error) if isinstance(error, click.NoSuchOption) else error).show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", INTERRUPTED)
@@ -106,6 +127,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
             f"Memory ran out: {str(error) or 'no more could be had'}. {MORE_ROOM}", TrainingError.exit_code
         )
     return code if isinstance(code, int) else 0
+
+
+def _suggesting(error: click.NoSuchOption) -> click.UsageError:
+    """The same error with the option that a word of other tools means, where the command has it."""
+    meant = ALIASES.get(error.option_name)
+    if error.ctx is None or not any(meant in parameter.opts for parameter in error.ctx.command.params):
+        return error
+    return click.UsageError(f"No such option '{error.option_name}'. Did you mean '{meant}'?", error.ctx)
 
 
 def _complain(message: str, code: int) -> int:

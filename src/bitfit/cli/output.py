@@ -6,7 +6,7 @@ With --json exactly one JSON document goes to standard output, and nothing else 
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,6 +16,8 @@ from bitfit.errors import TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from bitfit.data.task import Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,12 +82,30 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def plain(value: Any) -> str:
+    """A foreign word on a terminal or in a line: what could move the cursor or part the line is spelt out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
+
+
+def in_order(task: "Task", scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Scores as training shows them: train, validation, the others; the main metric first. A file sorts its keys."""
+    splits = [split for split in ("train", "validation") if split in scores]
+    main = task.metrics or (task.metric,)
+    ordered = {}
+    for split in dict.fromkeys((*splits, *scores)):
+        metrics = [metric for metric in main if metric in scores[split]]
+        ordered[split] = {metric: scores[split][metric] for metric in dict.fromkeys((*metrics, *scores[split]))}
+    return ordered
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    """A plain table: the first column is text, figures follow on the right."""
+    """A plain table: the first column is text, figures follow on the right. Columns without names have no header."""
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    named = any(columns)
+    lines = box.SIMPLE_HEAD if named else None
+    made = Table(title=title or None, box=lines, title_justify="left", show_header=named)
     for number, name in enumerate(columns):
         made.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:

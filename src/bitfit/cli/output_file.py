@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitfit.cli.output import log
+from bitfit.cli.output import in_order, log
 from bitfit.errors import DeltaError, RequestError, TrainingError
 from bitfit.files import part_beside
 
@@ -150,7 +150,7 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
         delta=delta,
         config=TrainConfig(**settings),
         history=(),
-        scores=delta.scores,
+        scores=in_order(delta.task, delta.scores),
         best_epoch=0,
         trainable=sum(slot.size for slot in delta.slots if not (slot.inert and slot.in_head)),
         parameters=sum(parameter.numel() for parameter in backbone.task_model(delta.task.head).parameters()),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.options import machine_options, overwrite_option
-from bitfit.cli.output import json_option, log, result, table
+from bitfit.cli.output import json_option, log, plain, result, table
 from bitfit.cli.output_file import check_new
 from bitfit.errors import RequestError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bitfit.delta.delta import Delta
     from bitfit.inference.predict_file import InputFile, Written
 
+SHOWN_CHARACTERS = 100  # of a text, on a terminal
 SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has them all
 
 
@@ -41,7 +42,8 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     """Answer each TEXT, or each row of a file, with the delta in FILE.
 
     A task over pairs takes its texts two by two: a question, then its context. For tags a TEXT is a sentence of words
-    with spaces between them; for images it is the path of one.
+    with spaces between them; for images it is the path of one. Where the output is no terminal, each answer is one
+    line: its texts, the answer and its share, with tabs between them.
 
     With --input and --out the rows are written in their order, all columns kept, followed by the answer and, for
     labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). Memory does not grow with
@@ -69,7 +71,7 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
         ]
         rows, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
     document = [_document(row, answer) for row, answer in zip(rows, answers, strict=True)]
-    result(as_json, document, lambda console: _show(console, delta, document))
+    result(as_json, document, lambda console: _show(console, document))
 
 
 def _check(texts: tuple[str, ...], given: dict[str, Any]) -> None:
@@ -142,22 +144,47 @@ def _document(row: tuple[Any, ...], answer: "Answer") -> dict[str, Any]:
     return document
 
 
-def _show(console: "Console", delta: "Delta", document: list[dict[str, Any]]) -> None:
-    """A line for each text."""
-    rows = [(" | ".join(map(str, line["texts"])), _said(line)) for line in document]
-    console.print(table(delta.task.name, ("text", "answer"), rows))
+def _show(console: "Console", document: list[dict[str, Any]]) -> None:
+    """On a terminal a table; elsewhere a line for each answer, its columns parted by tabs: texts, answer, share."""
+    if not console.is_terminal:
+        for line in document:
+            console.file.write("\t".join(map(plain, _fields(line))) + "\n")  # rich would expand the tabs
+        return
+    rows = [(_shortened(" | ".join(map(plain, line["texts"]))), _shown_answer(line)) for line in document]
+    console.print(table("", ("text", "answer"), rows))
 
 
-def _said(line: dict[str, Any]) -> str:
+def _fields(line: dict[str, Any]) -> list[str]:
+    """Texts, the answer, and its share for a label or a part of a text."""
+    share: float | None = None
+    if "scores" in line:
+        share = line["scores"][line["answer"]]
+    elif "best" in line:
+        share = line["best"][0]["probability"]
+    answer = line["answer"]
+    word = f"{answer:.6g}" if isinstance(answer, float) else _word(answer)
+    return [*map(str, line["texts"]), word, *([] if share is None else [f"{share:.4f}"])]
+
+
+def _word(value: Any) -> str:
+    """An answer in one piece."""
+    if isinstance(value, list):
+        return " ".join("(cut off)" if tag is None else tag for tag in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
+def _shown_answer(line: dict[str, Any]) -> str:
     """The answer, with its share where it is a label or a part of a text."""
     value = line["answer"]
     if "scores" in line:
         return f"{value} ({line['scores'][value]:.0%})"
     if "best" in line:
         return "\n".join(f"{span['text']} ({span['probability']:.0%})" for span in line["best"][:SHOWN_SPANS])
-    if isinstance(value, list):
-        return " ".join("(cut off)" if tag is None else tag for tag in value)
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return _word(value)
 
 
 def _show_file(console: "Console", out: Path, written: "Written") -> None:

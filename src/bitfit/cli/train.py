@@ -9,7 +9,7 @@ import click
 
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import data_options, machine_options
-from bitfit.cli.output import json_option, result, table
+from bitfit.cli.output import json_option, log, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError
 
@@ -78,6 +78,8 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     check_fit(backbone, how)
     data = task_data(backbone, task, given["options"])
     if given["estimate"]:
+        for note in data.notes:
+            log().print(note)
         return _estimate(backbone, data, how, configs, as_json)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
     output = OutputFile(path, checkpoints, asked_for(backbone, data, how, configs))
@@ -174,7 +176,8 @@ def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
     console.print(f"{run.delta.method} trained {run.trainable:,} of {run.parameters:,} parameters ({share:.2f} %)")
     for split, scores in run.scores.items():
         of = f" ({run.measured_on[split]})" if split in run.measured_on else ""
-        console.print(f"{split}{of}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        how = ", while it learnt, with dropout" if split == "train" else ""
+        console.print(f"{split}{of}{how}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     console.print(f"{path}: {size / 1000:,.0f} KB  ({run.seconds:,.0f} s, {run.tokens_per_second:,.0f} tokens/s)")
 
 
