@@ -112,9 +112,9 @@ def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return whole(*arguments, method=method, config=config, options=DataOptions(train_size=64))
 
     monkeypatch.setattr(bitfit, "train", small)
-    names = {"any_transformers_model": bitfit.load("minilm").model}
-    exec("\n".join(block("From Python")), names)
+    exec("\n".join(block("From Python")), {})
     assert (tmp_path / "rt.safetensors").stat().st_size < 120_000
+    assert bitfit.Delta.load(tmp_path / "mood.safetensors").task.labels == ("sad", "glad")
 
 
 @needs_demo

@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 # Name -> the module that defines it.
 _HOMES = {
     "Backbone": "bitfit.backbone.load",
-    "Delta": "bitfit.delta.delta",
+    "Delta": "bitfit.inference.predictor",  # which says how a delta answers
     "Method": "bitfit.methods.method",
     "Run": "bitfit.training.run",
     "Selection": "bitfit.methods.selection",

@@ -25,6 +25,7 @@ MAIN_METRIC: dict[HeadKind, Metric] = {
     "span": "f1",
 }
 
+_TUPLES = ("texts", "labels", "metrics")  # fields of a task
 LESS_IS_BETTER = {"mean_squared_error"}
 
 
@@ -33,19 +34,31 @@ def better(metric: Metric, now: float, then: float) -> bool:
     return now < then if metric in LESS_IS_BETTER else now > then
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
-    """One task: enough to build its head, read its columns and score its answers."""
+    """One task: enough to build its head, read its columns and score its answers.
+
+    By hand: Task("mood", labels=["sad", "glad"]), or Task("rating", "number").
+    """
 
     name: str
-    kind: HeadKind
-    texts: tuple[str, ...]  # the text columns in order: one, or two for a pair; for tags the column of words
-    label: str  # the column of the answer; for span the column of answers
+    kind: HeadKind = "class"
+    texts: tuple[str, ...] = ("text",)  # the text columns in order: one, or two for a pair; for tags that of words
+    label: str = "label"  # the column of the answer; for span the column of answers
     labels: tuple[str, ...] = ()  # label names by index; empty for number and span
     metrics: tuple[Metric, ...] = ()  # the main one first
     max_length: int = 128  # in pieces, special ones included
     pool: Pool = "first"
     stride: int = 0  # span only: pieces that neighbouring windows share
+
+    def __post_init__(self) -> None:
+        for name in _TUPLES:  # lists are as good, but a task is compared and hashed
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+
+    def __repr__(self) -> str:
+        labels = f", {len(self.labels)} labels" if self.labels else ""
+        return f"Task({self.name!r}: {self.kind} of {', '.join(self.texts)}{labels})"
 
     @property
     def metric(self) -> Metric:
@@ -72,7 +85,7 @@ class Task:
         names = {field.name for field in fields(cls)}
         if not isinstance(document, dict) or not {"name", "kind", "texts", "label"} <= set(document) <= names:
             raise DataError(f"A task needs the fields {sorted(names)}; found {document!r}.")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-        }
-        return cls(**values)
+        odd = [name for name in _TUPLES if not isinstance(document.get(name, []), list | tuple)]
+        if odd:
+            raise DataError(f"A task has lists of {', '.join(odd)}; found {document!r}.")
+        return cls(**document)

@@ -14,7 +14,8 @@ from torch import nn
 
 from bitfit.backbone.anatomy import Term, terms
 from bitfit.backbone.load import Backbone
-from bitfit.delta.delta import Delta, read_values
+from bitfit.delta.delta import Delta
+from bitfit.delta.model_values import read_values
 from bitfit.methods.method import Method
 from bitfit.methods.slot import Slot
 

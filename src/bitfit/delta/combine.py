@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from bitfit.backbone.load import Backbone
 from bitfit.data.task import Task
-from bitfit.delta.delta import Delta, read_values
+from bitfit.delta.delta import Delta
+from bitfit.delta.model_values import read_values
 from bitfit.errors import DeltaError
 from bitfit.methods.method import Method
 

@@ -4,12 +4,12 @@ The values are the trained parameters themselves, not differences: applying give
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import EllipsisType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from bitfit.backbone.load import Backbone
+from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
 from bitfit.delta.document import Document, Extent, SlotLine
+from bitfit.delta.model_values import Where, check_unchanged, located, read_values, require_same
 from bitfit.errors import DeltaError, RequestError
 from bitfit.methods.insertion import Insertion, nothing
 from bitfit.methods.method import Method
+from bitfit.methods.selection import Selection
 from bitfit.methods.slot import HeadMode, Slot
+from bitfit.methods.theta import with_whole_head
+from bitfit.runtime.environment import versions as versions_now
 
 Values = Mapping[str, NDArray[np.float32]]
-# Where a slot's elements stand in its parameter: all of them, or one coordinate vector for each axis.
-Where = EllipsisType | tuple[Tensor, ...]
 
 _INDEX = "::index"  # ends the name of the tensor that holds a slot's indices
 _INT32_MOST = 2**31
@@ -72,6 +74,9 @@ class Delta:
     settings: Mapping[str, Any] = field(default_factory=dict)  # JSON values
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
 
+    # How a delta answers is the business of bitfit.inference, which stands above and puts it here.
+    answering: ClassVar[Callable[[Backbone, "Delta", Any], Any] | None] = None
+
     def __post_init__(self) -> None:
         _check_slots(self.slots)
         _check_values(self.slots, self.values)
@@ -87,7 +92,29 @@ class Delta:
         """How many numbers it holds."""
         return sum(value.size for value in self.values.values())
 
+    @classmethod
+    def from_model(
+        cls, model: PreTrainedModel, selection: Selection, *, task: Task, backbone: Backbone | str | Path
+    ) -> "Delta":
+        """The delta of a task model that was trained in any loop: what it holds at the selection, and its whole head.
+
+        A model that differs from the backbone anywhere else is refused.
+        """
+        backbone = as_backbone(backbone)
+        slots = with_whole_head(selection, model)
+        where = (backbone.name, backbone.fingerprint, selection.method, selection.head)
+        delta = cls(*where, slots, read_values(slots, model), task, versions=versions_now())
+        untouched = backbone.task_model(task.head)
+        delta.insert_modules(untouched)
+        check_unchanged(slots, model, untouched)
+        return delta
+
     # ------------------------------------------------------------------ use
+
+    def predict(self, backbone: Backbone | str | Path, texts: Any) -> Any:
+        """An Answer to one text, a list of them to many: see `bitfit.predict`."""
+        assert Delta.answering is not None, "import bitfit.inference.predictor"
+        return Delta.answering(as_backbone(backbone), self, texts)
 
     def check(self, backbone: Backbone) -> None:
         """Refuses a backbone that is not the one this was trained on."""
@@ -111,17 +138,23 @@ class Delta:
 
     @contextmanager
     def applied(self, backbone: Backbone) -> Iterator[PreTrainedModel]:
-        """The trained task model while the block runs; afterwards the backbone is as it was, to the bit."""
+        """The trained task model, with the task's label names, while the block runs; afterwards the backbone is as it
+        was, to the bit."""
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
+        _name_labels(model, self.task)
         with self.apply(model):
             yield model
 
     def apply(self, model: nn.Module) -> Reverter:
         """Writes the values into a task model's own parameters, all or none; the answer takes them back."""
+        if isinstance(model, Backbone):
+            raise RequestError(
+                "Expected a task model; found a Backbone. Use it as `with delta.applied(backbone) as model: ...`."
+            )
         undo = self.insert_modules(model).undo
         try:
-            places = _places(self.slots, model)
+            places = located(self.slots, model)
         except DeltaError:
             undo()
             raise
@@ -140,14 +173,14 @@ class Delta:
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
         self.insert_modules(model)
-        places = _places(self.slots, model)
+        places = located(self.slots, model)
         before = [parameter.detach()[where].clone() for parameter, where in places]
         with self.apply(model):
             for slot, (parameter, where) in zip(self.slots, places, strict=True):
                 expected = torch.tensor(self.values[slot.key])
-                _require_same(parameter.detach()[where].cpu(), expected, slot.name, "applied")
+                require_same(parameter.detach()[where].cpu(), expected, slot.name, "applied")
         for slot, (parameter, where), old in zip(self.slots, places, before, strict=True):
-            _require_same(parameter.detach()[where], old, slot.name, "reverted")
+            require_same(parameter.detach()[where], old, slot.name, "reverted")
 
     # ------------------------------------------------------------------ file
 
@@ -209,13 +242,11 @@ class Delta:
         )
 
 
-def read_values(slots: Sequence[Slot], model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Copies of what a model holds now at each slot, by key: what a delta of it would hold."""
-    places = _places(slots, model)
-    return {
-        slot.key: parameter.detach()[where].cpu().numpy().copy()
-        for slot, (parameter, where) in zip(slots, places, strict=True)
-    }
+def _name_labels(model: PreTrainedModel, task: Task) -> None:
+    """Tell a task model what its labels are called. Its configuration is a copy: the backbone's stays what it was."""
+    if task.labels:
+        model.config.id2label = dict(enumerate(task.labels))
+        model.config.label2id = {label: number for number, label in enumerate(task.labels)}
 
 
 # ---------------------------------------------------------------------- slots and their lines
@@ -307,35 +338,3 @@ def _check_values(slots: tuple[Slot, ...], values: Values) -> None:
             raise DeltaError(f"Slot {slot.key!r} needs float32 values; found {value.dtype}.")
         if not bool(np.isfinite(value).all()):
             raise DeltaError(f"Slot {slot.key!r} holds values that are not finite numbers.")
-
-
-def _places(slots: Sequence[Slot], model: nn.Module) -> list[tuple[nn.Parameter, Where]]:
-    """Where each slot stands in a model; refuses a model that lacks one, before anything changes."""
-    parameters = dict(model.named_parameters())
-    return [(_fitting(slot, model, parameters), _where(slot)) for slot in slots]
-
-
-def _where(slot: Slot) -> Where:
-    if slot.index is None:
-        return ...
-    return torch.unravel_index(torch.from_numpy(slot.index), slot.shape)
-
-
-def _fitting(slot: Slot, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
-    found = parameters.get(slot.name)
-    if found is None:
-        raise DeltaError(f"The delta changes '{slot.name}', which a {type(model).__name__} does not have.")
-    if tuple(found.shape) != slot.shape:
-        raise DeltaError(f"The delta's '{slot.name}' has the shape {slot.shape}; the model's has {tuple(found.shape)}.")
-    if found.is_meta:
-        raise DeltaError("The model has no weights, only a configuration: a delta cannot be applied to it.")
-    if found.dtype != torch.float32:
-        raise DeltaError(
-            f"The model's '{slot.name}' is {found.dtype}; a delta is exact only in float32: model.float()."
-        )
-    return found
-
-
-def _require_same(found: Tensor, expected: Tensor, name: str, what: str) -> None:
-    if not torch.equal(found.view(torch.int32), expected.view(torch.int32)):
-        raise DeltaError(f"'{name}' has other bits than it should after it was {what}.")

@@ -19,7 +19,6 @@ def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     """Writes the trained model and what makes its inputs to a new folder, whole or not at all."""
     with new_folder(Path(folder)) as place, delta.applied(backbone) as model:
         _refuse_own_head(model, delta.task)
-        _name_labels(model, delta.task)
         _write(_ordinary(model, delta), backbone, place)
     return Path(folder)
 
@@ -44,13 +43,6 @@ def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
             "parameters."
         )
     return found
-
-
-def _name_labels(model: PreTrainedModel, task: Task) -> None:
-    """The config is the task model's own copy, so the backbone's keeps what it said."""
-    if task.labels:
-        model.config.id2label = dict(enumerate(task.labels))
-        model.config.label2id = {label: number for number, label in enumerate(task.labels)}
 
 
 def _write(model: PreTrainedModel, backbone: Backbone, place: Path) -> None:

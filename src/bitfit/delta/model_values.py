@@ -1,0 +1,105 @@
+"""What a model holds at the slots of a delta, and whether it differs from its backbone anywhere else."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import EllipsisType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bitfit.errors import DeltaError
+from bitfit.methods.slot import Slot
+
+# Where a slot's elements stand in its parameter: all of them, or one coordinate vector for each axis.
+Where = EllipsisType | tuple[Tensor, ...]
+LISTED = 5  # parameters that an error names
+
+
+def read_values(slots: Sequence[Slot], model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Copies of what a model holds now at each slot, by key: what a delta of it would hold."""
+    places = located(slots, model)
+    return {
+        slot.key: parameter.detach()[where].cpu().numpy().copy()
+        for slot, (parameter, where) in zip(slots, places, strict=True)
+    }
+
+
+def located(slots: Sequence[Slot], model: nn.Module) -> list[tuple[nn.Parameter, Where]]:
+    """Where each slot stands in a model; refuses a model that lacks one, before anything changes."""
+    parameters = dict(model.named_parameters())
+    return [(_fitting(slot, model, parameters), _where(slot)) for slot in slots]
+
+
+def _where(slot: Slot) -> Where:
+    if slot.index is None:
+        return ...
+    return torch.unravel_index(torch.from_numpy(slot.index), slot.shape)
+
+
+def _fitting(slot: Slot, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
+    found = parameters.get(slot.name)
+    if found is None:
+        raise DeltaError(f"The delta changes '{slot.name}', which a {type(model).__name__} does not have.")
+    if tuple(found.shape) != slot.shape:
+        raise DeltaError(f"The delta's '{slot.name}' has the shape {slot.shape}; the model's has {tuple(found.shape)}.")
+    if found.is_meta:
+        raise DeltaError("The model has no weights, only a configuration: a delta cannot be applied to it.")
+    if found.dtype != torch.float32:
+        raise DeltaError(
+            f"The model's '{slot.name}' is {found.dtype}; a delta is exact only in float32: model.float()."
+        )
+    return found
+
+
+def require_same(found: Tensor, expected: Tensor, name: str, what: str) -> None:
+    """Refuse values that do not have the very bits expected."""
+    if not torch.equal(found.view(torch.int32), expected.view(torch.int32)):
+        raise DeltaError(f"'{name}' has other bits than it should after it was {what}.")
+
+
+def check_unchanged(slots: Sequence[Slot], model: nn.Module, backbone: nn.Module) -> None:
+    """Refuse a trained model that differs, outside the slots, from the task model over the untouched backbone."""
+    theirs, ours = dict(model.named_parameters()), dict(backbone.named_parameters())
+    if unlike := [name for name in [*ours, *theirs] if _shape(name, theirs) != _shape(name, ours)]:
+        raise DeltaError(
+            f"Expected a {type(backbone).__name__} with the parameters of the task's model; found a "
+            f"{type(model).__name__} that differs in {_listed(dict.fromkeys(unlike))}. Check the task's kind and "
+            "labels, or train a copy.deepcopy(backbone.task_model(task.head))."
+        )
+    if shared := [slot.name for slot in slots if theirs[slot.name] is ours[slot.name]]:
+        raise DeltaError(
+            f"The model shares {_listed(dict.fromkeys(shared))} with the backbone, so training it changed both. Train "
+            "a copy.deepcopy(backbone.task_model(task.head)), or give the backbone as it is when loaded again."
+        )
+    by_name: dict[str, list[Slot]] = {}
+    for slot in slots:
+        by_name.setdefault(slot.name, []).append(slot)
+    changed = [name for name in ours if _changed(theirs[name], ours[name], by_name.get(name, ()))]
+    if changed:
+        raise DeltaError(
+            f"Outside the selection the model differs from the backbone in {_listed(changed)}, which a delta of the "
+            "selection would lose. Call selection.freeze() before the optimizer is made, or select what was trained; "
+            "parameters that the checkpoint lacks are drawn; a copy.deepcopy(backbone.task_model(task.head)) has them."
+        )
+
+
+def _shape(name: str, parameters: Mapping[str, nn.Parameter]) -> tuple[int, ...] | None:
+    return tuple(parameters[name].shape) if name in parameters else None
+
+
+def _changed(found: nn.Parameter, expected: nn.Parameter, slots: Sequence[Slot]) -> bool:
+    """Whether any bit differs that no slot holds."""
+    if any(slot.index is None for slot in slots):
+        return False
+    bits = (value.detach().cpu().float().contiguous().view(-1).view(torch.int32) for value in (found, expected))
+    differs = torch.ne(*bits)
+    for slot in slots:
+        differs[torch.from_numpy(slot.index)] = False
+    return bool(differs.any())
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = [f"'{name}'" for name in names]
+    more = f" and {len(every) - LISTED:,} more" if len(every) > LISTED else ""
+    return ", ".join(every[:LISTED]) + more
