@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bitfit.backbone.heads import Head
-from bitfit.methods.selection import select
+from bitfit.methods.method import select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.encoder import Encoder
 from bitfit.runtime.head_runner import HeadRunner

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bitfit.backbone.heads import Head
-from bitfit.methods.selection import select
+from bitfit.methods.method import select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.dropout import Draws
 from bitfit.runtime.passes import current, maybe_current
