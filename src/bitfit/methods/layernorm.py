@@ -11,6 +11,8 @@ from bitfit.methods.slot import Slot
 class LayerNorm(Family):
     """The norms."""
 
+    shares_a_pass = True
+
     def __post_init__(self) -> None:
         self.refuse_terms()
 
