@@ -71,13 +71,18 @@ def main() -> None:
     print(f"{asked.method}, {compute}, {TOKENS:,} tokens, {torch.get_num_threads()} threads")
     print(f"{'sequences':>10}{'rows':>7}{'forward ms':>12}{'x':>7}{'both ms':>10}{'x':>7}")
     for sequences, sizes in ((256, ROWS[:3]), (1024, (1, 1024))):
-        batches = {rows: trial.batch(rows, sequences) for rows in sizes}
-        starts = {rows: trial.map.start.repeat(rows, 1) for rows in sizes}
-        forward = _best(lambda rows: trial.forward(batches[rows], starts[rows]), sizes, asked.rounds)
-        both = _best(lambda rows: trial.both_ways(batches[rows], starts[rows]), sizes, asked.rounds)
-        for rows in sizes:
-            one, other = forward[rows] / forward[1], both[rows] / both[1]
-            print(f"{sequences:>10}{rows:>7}{forward[rows]:>12.1f}{one:>7.2f}{both[rows]:>10.1f}{other:>7.2f}")
+        compare(trial, sequences, sizes, asked.rounds)
+
+
+def compare(trial: Trial, sequences: int, sizes: tuple[int, ...], rounds: int) -> None:
+    """Print a line for each number of rows that share these sequences."""
+    batches = {rows: trial.batch(rows, sequences) for rows in sizes}
+    starts = {rows: trial.map.start.repeat(rows, 1) for rows in sizes}
+    forward = _best(lambda rows: trial.forward(batches[rows], starts[rows]), sizes, rounds)
+    both = _best(lambda rows: trial.both_ways(batches[rows], starts[rows]), sizes, rounds)
+    for rows in sizes:
+        one, other = forward[rows] / forward[1], both[rows] / both[1]
+        print(f"{sequences:>10}{rows:>7}{forward[rows]:>12.1f}{one:>7.2f}{both[rows]:>10.1f}{other:>7.2f}")
 
 
 def _best(work: Callable[[int], None], sizes: tuple[int, ...], rounds: int) -> dict[int, float]:
