@@ -49,6 +49,11 @@ def part_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
+def file_name(text: str) -> str:
+    """A label as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text).strip("-.")
+
+
 def raw(array: "NDArray[Any]") -> memoryview:
     """An array's bytes; they must lie end to end, and are not copied."""
     return array.reshape(-1).view("u1").data

@@ -1,12 +1,14 @@
 """A plan expands into its cells and runs, and everything wrong with one is said at once."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bitfit.cli.experiment import run
 from bitfit.errors import RequestError
-from bitfit.experiment.plan import Plan
+from bitfit.experiment.plan_file import plan_of, read_plan
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"name": "small", "tasks": ["rte"], "methods": ["bitfit"], "seeds": [0]}
@@ -14,12 +16,12 @@ SMALL: dict[str, Any] = {"name": "small", "tasks": ["rte"], "methods": ["bitfit"
 
 def refusal(**changed: Any) -> str:
     with pytest.raises(RequestError) as caught:
-        Plan.of(SMALL | changed, "plan.toml")
+        plan_of(SMALL | changed, "plan.toml")
     return str(caught.value)
 
 
 def test_every_method_meets_every_task_with_every_rate_and_seed() -> None:
-    plan = Plan.of(
+    plan = plan_of(
         SMALL
         | {
             "tasks": ["rte", {"name": "mrpc", "max_length": 64}],
@@ -43,7 +45,7 @@ def test_every_method_meets_every_task_with_every_rate_and_seed() -> None:
 
 
 def test_a_method_settles_what_a_task_says_and_a_task_what_all_share() -> None:
-    plan = Plan.of(
+    plan = plan_of(
         SMALL
         | {
             "settings": {"epochs": 5, "batch_size": 32, "learning_rate": 2e-3},
@@ -59,13 +61,13 @@ def test_a_method_settles_what_a_task_says_and_a_task_what_all_share() -> None:
 
 
 def test_a_method_without_a_rate_gets_what_suits_it() -> None:
-    plan = Plan.of(SMALL | {"methods": ["bitfit", "full", "lora"]})
+    plan = plan_of(SMALL | {"methods": ["bitfit", "full", "lora"]})
     assert [cell.runs[0].config.learning_rate for cell in plan.cells] == [1e-3, 5e-5, 5e-4]
 
 
 def test_one_task_in_two_sizes_is_told_apart() -> None:
     sizes = [{"name": "rte", "as": f"rte-{size}", "train_size": size} for size in (100, 200)]
-    assert [task.label for task in Plan.of(SMALL | {"tasks": sizes}).tasks] == ["rte-100", "rte-200"]
+    assert [task.label for task in plan_of(SMALL | {"tasks": sizes}).tasks] == ["rte-100", "rte-200"]
     assert "'rte' stands twice" in refusal(tasks=["rte", {"name": "rte", "train_size": 9}])
 
 
@@ -112,22 +114,46 @@ def test_what_cannot_be_is_refused(changed: dict[str, Any], words: str) -> None:
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(RequestError, match="methods: expected a list with a name or a table for each, found nothing"):
-        Plan.of({"name": "small", "tasks": ["rte"], "seeds": [0]})
+        plan_of({"name": "small", "tasks": ["rte"], "seeds": [0]})
 
 
 def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
-        Plan.read(tmp_path / "none.toml")
+        read_plan(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(RequestError, match="is not TOML"):
-        Plan.read(tmp_path / "bad.toml")
+        read_plan(tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(RequestError, match="is not TOML"):
-        Plan.read(tmp_path / "bad.toml")
+        read_plan(tmp_path / "bad.toml")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/*/plan.toml")), ids=lambda path: path.parent.name)
 def test_the_committed_plans_can_be_used(path: Path) -> None:
-    plan = Plan.read(path)
+    plan = read_plan(path)
     assert plan.name == path.parent.name
     assert plan.cells
+
+
+def test_the_plan_that_the_help_and_the_guide_show_can_be_used(tmp_path: Path) -> None:
+    help_text = run.callback.__doc__ or ""  # type: ignore[union-attr]
+    shown = help_text.partition("A plan looks like this:")[2]
+    guide = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8").partition("## How a plan is read")[2]
+    indented = [line.strip() for line in guide.partition("\nA setting may")[0].splitlines()]
+    for name, text in (("help", shown), ("guide", "\n".join(indented))):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(textwrap.dedent(text).replace("reviews.csv", str(tmp_path / "x" / "reviews.csv")))
+        plan = read_plan(path)
+        assert [method.name for method in plan.methods] == ["bitfit", "full"]
+        assert [len(cell.rates) for cell in plan.cells] == [3, 3, 3, 3]
+
+
+def test_every_method_of_the_tuned_comparison_has_as_long_a_list_of_rates() -> None:
+    plan = read_plan(ROOT / "experiments" / "glue-tuned" / "plan.toml")
+    assert {len(cell.rates) for cell in plan.cells} == {4}
+    assert {run.config.prefix_cache for cell in plan.cells for run in cell.runs} == {False}
+
+
+def test_notes_are_a_list_of_texts() -> None:
+    assert plan_of(SMALL | {"notes": ["One."]}).notes == ("One.",)
+    assert "notes: expected a list of texts" in refusal(notes="One.")

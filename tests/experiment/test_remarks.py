@@ -123,6 +123,21 @@ def test_the_plans_own_notes_come_first(tmp_path: Path) -> None:
     assert remarks(Results.read(Store(folder)))[0] == "A word about these runs."
 
 
+def test_a_method_without_dropout_beside_others_is_told(tmp_path: Path) -> None:
+    scores = scored({"bitfit": [0.8] * 3, "frozen": [0.8] * 3})
+    methods = ["bitfit", "frozen"]
+    text = remarks_of(folder_of(tmp_path / "default", scores, tasks=["rte"], methods=methods))
+    assert "without dropout in the layers below all that trains: `frozen`." in text
+    alike = folder_of(tmp_path / "alike", scores, tasks=["rte"], methods=[*methods])
+    plan = (alike / "plan.toml").read_text() + "\n[settings]\nprefix_cache = false\n"
+    (alike / "plan.toml").write_text(plan)
+    for path in (alike / "runs").iterdir():
+        path.unlink()
+    put_runs(alike, {(method, 1e-3): 0.8 for method in methods})
+    assert "dropout" not in remarks_of(alike)
+    assert "dropout" not in remarks_of(folder_of(tmp_path / "one", scores, tasks=["rte"], methods=["frozen"]))
+
+
 def write_plan(folder: Path, rates: dict[str, list[float]]) -> None:
     methods = "".join(f"[[methods]]\nname = '{name}'\nlearning_rate = {tried}\n" for name, tried in rates.items())
     folder.mkdir(exist_ok=True)

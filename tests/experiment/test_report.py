@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bitfit.cli.experiment import command
 from bitfit.errors import RequestError
 from bitfit.experiment.claims import Claim, claims
-from bitfit.experiment.plan import Plan
+from bitfit.experiment.plan_file import read_plan
 from bitfit.experiment.published import published, rows
 from bitfit.experiment.report import markdown, maybe_get_published, report
 from bitfit.experiment.results import RateChoice, Results
@@ -28,7 +28,7 @@ def folder_of(path: Path, scores: Scores, **changed: Any) -> Path:
     store = Store(path)
     path.mkdir(parents=True, exist_ok=True)
     (path / "plan.toml").write_text(source)
-    store.open(plan := Plan.read(path / "plan.toml"))
+    store.open(plan := read_plan(path / "plan.toml"))
     for cell in plan.cells:
         for run in cell.runs:
             found = scores(cell.task.label, cell.method.name, run.config.seed)

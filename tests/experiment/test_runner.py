@@ -13,6 +13,7 @@ import bitfit
 from bitfit.errors import DataError, RequestError
 from bitfit.experiment import runner
 from bitfit.experiment.plan import Plan
+from bitfit.experiment.plan_file import plan_of
 from bitfit.experiment.report import report
 from bitfit.experiment.runner import run_plan
 from bitfit.experiment.store import Store
@@ -38,10 +39,10 @@ def task(tmp_path: Path) -> Path:
     return folder
 
 
-def plan_of(task: Path, **changed: Any) -> Plan:
+def words_plan(task: Path, **changed: Any) -> Plan:
     settings = {"epochs": 1, "batch_size": 8, "precision": "fp32", "learning_rate": 1e-3}
     document = {"name": "words", "tasks": [str(task)], "methods": ["bitfit"], "seeds": [0, 1], "settings": settings}
-    return Plan.of(document | changed, source="name = 'words'")
+    return plan_of(document | changed, source="name = 'words'")
 
 
 def documents(folder: Path) -> dict[str, Any]:
@@ -71,7 +72,9 @@ def test_vector_methods_train_together_and_others_one_after_another(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
     heard = Heard()
-    outcome = run_plan(backbone, plan_of(task, methods=["bitfit", "random-uniform"]), tmp_path / "out", watcher=heard)
+    outcome = run_plan(
+        backbone, words_plan(task, methods=["bitfit", "random-uniform"]), tmp_path / "out", watcher=heard
+    )
     assert (outcome.planned, outcome.before, outcome.done, outcome.failed) == (4, 0, 4, {})
     assert heard.rows == [2, 1, 1]
     found = documents(tmp_path / "out")
@@ -89,7 +92,7 @@ def test_vector_methods_train_together_and_others_one_after_another(
 
 
 def test_a_run_of_a_plan_is_the_run_alone(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
-    plan = plan_of(task, seeds=[1])
+    plan = words_plan(task, seeds=[1])
     run_plan(backbone, plan, tmp_path / "out", keep_deltas=True)
     alone = bitfit.train(backbone, str(task), "bitfit", plan.cells[0].runs[0].config)
     (found,) = documents(tmp_path / "out").values()
@@ -109,7 +112,7 @@ def test_the_test_is_read_for_the_chosen_rate_alone(
         return whole(backbone, delta, *arguments, **named)
 
     monkeypatch.setattr(runner, "evaluate", evaluate)
-    plan = plan_of(task, methods=[{"name": "bitfit", "learning_rate": [1e-6, 0.03]}], settings={"epochs": 4})
+    plan = words_plan(task, methods=[{"name": "bitfit", "learning_rate": [1e-6, 0.03]}], settings={"epochs": 4})
     run_plan(backbone, plan, tmp_path / "out")
     found = documents(tmp_path / "out")
     means: dict[float, float] = {}
@@ -140,7 +143,7 @@ def test_a_run_that_was_stopped_after_an_epoch_is_no_result(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
     settings = {"epochs": 2, "batch_size": 8, "precision": "fp32"}
-    plan = plan_of(task, methods=["full", "bitfit"], seeds=[0], settings=settings)
+    plan = words_plan(task, methods=["full", "bitfit"], seeds=[0], settings=settings)
     outcome = run_plan(backbone, plan, tmp_path / "out", watcher=InterruptsLater())
     assert (outcome.stopped, outcome.done) == (True, 1)
     assert [name.split("--")[1] for name in documents(tmp_path / "out")] == ["full"]
@@ -162,7 +165,7 @@ def test_every_method_gets_its_own_rate_from_its_own_list_on_validation_alone(
     pytest.importorskip("peft")
     methods = [{"name": name, "learning_rate": rates} for name, rates in RATES.items()]
     settings = {"epochs": 3, "batch_size": 8, "precision": "fp32", "prefix_cache": False}
-    plan = plan_of(task, methods=methods, seeds=[0], settings=settings)
+    plan = words_plan(task, methods=methods, seeds=[0], settings=settings)
     assert not run_plan(backbone, plan, tmp_path / "out").failed
     (tmp_path / "out" / "plan.toml").write_text(
         f"name = 'words'\ntasks = ['{task}']\nseeds = [0]\n"
@@ -182,7 +185,7 @@ def test_every_method_gets_its_own_rate_from_its_own_list_on_validation_alone(
 
 
 def test_facts_about_the_splits_are_kept_for_the_report(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
-    run_plan(backbone, plan_of(task, seeds=[0]), tmp_path / "out")
+    run_plan(backbone, words_plan(task, seeds=[0]), tmp_path / "out")
     facts = json.loads((tmp_path / "out" / "splits.json").read_text())["words"]
     labels = [line.rsplit(",", 1)[1] for line in (task / "validation.csv").read_text().splitlines()[1:]]
     largest = max(labels.count("high"), labels.count("low")) / 10
@@ -191,11 +194,11 @@ def test_facts_about_the_splits_are_kept_for_the_report(backbone: bitfit.Backbon
 
 
 def test_what_is_there_is_not_done_again(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
-    run_plan(backbone, plan_of(task), tmp_path / "out")
+    run_plan(backbone, words_plan(task), tmp_path / "out")
     before = documents(tmp_path / "out")
     (tmp_path / "out" / "runs" / "words--bitfit--0.001--seed1.json").unlink()
     heard = Heard()
-    outcome = run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
+    outcome = run_plan(backbone, words_plan(task), tmp_path / "out", watcher=heard)
     assert (outcome.before, outcome.done, heard.rows) == (1, 1, [1])
     for name, one in documents(tmp_path / "out").items():
         assert one["scores"]["validation"] == pytest.approx(before[name]["scores"]["validation"], abs=1e-6)
@@ -204,10 +207,10 @@ def test_what_is_there_is_not_done_again(backbone: bitfit.Backbone, task: Path, 
 def test_an_interrupted_plan_keeps_nothing_half_done_and_goes_on(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
-    outcome = run_plan(backbone, plan_of(task), tmp_path / "out", watcher=Heard(interrupt=True))
+    outcome = run_plan(backbone, words_plan(task), tmp_path / "out", watcher=Heard(interrupt=True))
     assert (outcome.stopped, outcome.done, outcome.failed) == (True, 0, {})
     assert documents(tmp_path / "out") == {}
-    outcome = run_plan(backbone, plan_of(task), tmp_path / "out")
+    outcome = run_plan(backbone, words_plan(task), tmp_path / "out")
     assert (outcome.stopped, outcome.done) == (False, 2)
     assert not (tmp_path / "out" / "under-way").exists()
 
@@ -221,11 +224,11 @@ def test_a_failed_run_is_named_and_the_others_go_on(backbone: bitfit.Backbone, t
                 raise bitfit.errors.TrainingError("The loss became nan.")
 
     heard = Breaks()
-    outcome = run_plan(backbone, plan_of(task, methods=methods, seeds=[0]), tmp_path / "out", watcher=heard)
+    outcome = run_plan(backbone, words_plan(task, methods=methods, seeds=[0]), tmp_path / "out", watcher=heard)
     assert heard.rows == [2, 1, 1, 1]
     assert (outcome.done, outcome.failed) == (3, {})
     assert any("one after another" in note for note in heard.notes)
-    missing = run_plan(backbone, plan_of(tmp_path / "no" / "task"), tmp_path / "other")
+    missing = run_plan(backbone, words_plan(tmp_path / "no" / "task"), tmp_path / "other")
     assert (missing.done, len(missing.failed)) == (0, 2)
     assert "no/task" in next(iter(missing.failed.values()))
 
@@ -233,28 +236,28 @@ def test_a_failed_run_is_named_and_the_others_go_on(backbone: bitfit.Backbone, t
 def test_results_of_another_plan_or_damaged_ones_are_refused(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
-    run_plan(backbone, plan_of(task), tmp_path / "out")
+    run_plan(backbone, words_plan(task), tmp_path / "out")
     with pytest.raises(RequestError, match="settings epochs: 1 there, 2 here"):
         run_plan(
-            backbone, plan_of(task, settings={"epochs": 2, "batch_size": 8, "precision": "fp32"}), tmp_path / "out"
+            backbone, words_plan(task, settings={"epochs": 2, "batch_size": 8, "precision": "fp32"}), tmp_path / "out"
         )
     path = tmp_path / "out" / "runs" / "words--bitfit--0.001--seed0.json"
     path.write_text(path.read_text()[:40])
     with pytest.raises(DataError, match="damaged"):
-        run_plan(backbone, plan_of(task), tmp_path / "out")
+        run_plan(backbone, words_plan(task), tmp_path / "out")
 
 
 def test_a_method_that_cannot_be_is_refused_before_any_work(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match="b_qq"):
-        run_plan(backbone, plan_of(task, methods=["frozen", "bitfit[b_qq]"]), tmp_path / "out")
+        run_plan(backbone, words_plan(task, methods=["frozen", "bitfit[b_qq]"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_watcher_hears_each_cell(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
     heard = Heard()
-    run_plan(backbone, plan_of(task), tmp_path / "out", watcher=heard)
+    run_plan(backbone, words_plan(task), tmp_path / "out", watcher=heard)
     assert "1 of 1: bitfit on words, 2 of 2 runs to do" in heard.notes
 
 
@@ -265,7 +268,7 @@ def test_a_runs_file_does_not_name_the_machines_folders(backbone: bitfit.Backbon
         texts = [f"w{4 + number} w9" for number in range(12)]
         rows = {"sentence1": texts, "sentence2": texts, "label": [0, 1] * 6, "idx": list(range(12))}
         pq.write_table(pa.table(rows), data / "glue" / "rte" / f"{split}-00000-of-00001.parquet")
-    plan = plan_of(data, tasks=["rte"], seeds=[0])
+    plan = words_plan(data, tasks=["rte"], seeds=[0])
     assert not run_plan(backbone, plan, tmp_path / "out", data_dir=data).failed
     (found,) = documents(tmp_path / "out").values()
     assert "rte: read from glue/rte" in found["notes"]

@@ -33,10 +33,24 @@ def run(plan_file: Path, folder: Path, data_dir: Path | None, keep_deltas: bool,
     """Do every run of a plan that the folder does not hold yet; one JSON file for each.
 
     The same command goes on after an interruption. Learning rates are chosen on validation; a test is read once.
-    """
-    from bitfit.experiment.plan import Plan
 
-    plan = Plan.read(plan_file)
+    \b
+    A plan looks like this:
+      name = "stars"
+      seeds = [0, 1, 2]
+      tasks = ["reviews.csv", "mrpc"]       # names that `bitfit train` takes
+      [settings]                            # of every run
+      epochs = 3
+      [[methods]]
+      name = "bitfit"
+      learning_rate = [1e-3, 2e-3, 4e-3]    # the best on validation is taken
+      [[methods]]
+      name = "full"
+      learning_rate = [2e-5, 5e-5, 1e-4]
+    """
+    from bitfit.experiment.plan_file import read_plan
+
+    plan = read_plan(plan_file)
     from bitfit.backbone.load import load
     from bitfit.experiment.runner import run_plan
 

@@ -12,6 +12,7 @@ from bitfit.cli.options import data_options, machine_options
 from bitfit.cli.output import json_option, log, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError
+from bitfit.files import file_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     from bitfit.training.recipe import asked_for, check_fit, train_rows
 
     how = Method.parse(method, head)
-    path = out or Path(f"{Path(task).stem}-{_plain(how.name)}.safetensors")
+    path = out or Path(f"{Path(task).stem}-{file_name(how.name)}.safetensors")
     check_writable(path)
     backbone = load(model)
     check_fit(backbone, how)
@@ -146,11 +147,6 @@ def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
         return [] if text is None else [kind(part) for part in text.split(",")]
     except ValueError:
         raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
-
-
-def _plain(method: str) -> str:
-    """A method's name as part of a file name."""
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method).strip("-")
 
 
 def _best(runs: "list[Run]") -> int:

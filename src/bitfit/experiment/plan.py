@@ -1,20 +1,14 @@
-"""A plan: which methods are tried on which tasks, with which settings; read from a TOML file and checked whole.
+"""A plan: which methods are tried on which tasks, with which settings.
 
-It expands into cells (a task and a method), and each cell into runs (a learning rate and a seed). Knows nothing of how
-a run is done or what came of it.
+It expands into cells (a task and a method), and each cell into runs (a learning rate and a seed).
 """
 
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from bitfit.data.catalog import KNOWN
-from bitfit.data.options import DataOptions
-from bitfit.errors import RequestError, nearest
-from bitfit.experiment.plan_keys import DATA, METHOD, PLAN, SETTINGS, TASK, Kind, checked
+from bitfit.files import file_name
 from bitfit.methods.method import Method
 from bitfit.training.config import TrainConfig
 
@@ -68,7 +62,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Its part of file names."""
-        return f"{_plain(self.task.label)}--{_plain(self.method.label)}"
+        return f"{file_name(self.task.label)}--{file_name(self.method.label)}"
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -117,105 +111,3 @@ class Plan:
     def cell(self, task: PlannedTask, method: PlannedMethod) -> Cell:
         """One method on one task."""
         return Cell(self.model, task, method, {**self.settings, **task.settings, **method.settings})
-
-    @classmethod
-    def read(cls, path: Path) -> "Plan":
-        """The plan in a file."""
-        try:
-            source = path.read_text(encoding="utf-8")
-            document = tomllib.loads(source)
-        except OSError as error:
-            raise RequestError(f"The plan '{path}' cannot be read: {error.strerror}. Expected a TOML file.") from error
-        except ValueError as error:  # no UTF-8, or no TOML
-            raise RequestError(f"The plan '{path}' is not TOML: {error}.") from error
-        return cls.of(document, str(path), source)
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any], place: str = "the plan", source: str = "") -> "Plan":
-        """The plan that a document describes; all that is wrong with it is said at once."""
-        problems: list[str] = []
-        whole = checked("", document, PLAN, ("name", "tasks", "methods", "seeds"), problems)
-        common = {key: kind for key, kind in SETTINGS.items() if key != "seeds"}
-        settings = checked("settings", whole.get("settings", {}), common, (), problems)
-        plan = cls(
-            whole.get("name", ""),
-            whole.get("model", "minilm"),
-            tuple(_task(one) for one in _entries("tasks", whole, TASK, problems)),
-            tuple(_methods(_entries("methods", whole, METHOD, problems), problems)),
-            {**settings, "seeds": whole.get("seeds", [0])},
-            tuple(whole.get("notes", ())),
-            source,
-        )
-        problems += [*_name_problems(plan), *_value_problems(plan)]
-        if problems:
-            raise RequestError("\n".join([f"{place} cannot be used:", *(f"  - {problem}" for problem in problems)]))
-        return plan
-
-
-def _entries(key: str, whole: Mapping[str, Any], keys: Mapping[str, Kind], problems: list[str]) -> list[dict[str, Any]]:
-    """The tables of a list; a bare name stands for a table with that name alone."""
-    found = []
-    for number, entry in enumerate(whole.get(key, []), start=1):
-        place = f"{key}[{number}]"
-        if not isinstance(entry, str | dict):
-            problems.append(f"{place}: expected a name or a table, found {entry!r}")
-            continue
-        table = {"name": entry} if isinstance(entry, str) else entry
-        found.append(checked(place, table, keys, ("name",), problems))
-    return [entry for entry in found if "name" in entry]
-
-
-def _task(entry: Mapping[str, Any]) -> PlannedTask:
-    label = entry.get("as", entry["name"] if entry["name"] in KNOWN else Path(entry["name"]).stem)
-    return PlannedTask(entry["name"], label, _only(entry, DATA), _only(entry, SETTINGS))
-
-
-def _methods(entries: Sequence[Mapping[str, Any]], problems: list[str]) -> Iterator[PlannedMethod]:
-    """Those that there are."""
-    for entry in entries:
-        try:
-            yield PlannedMethod(Method.parse(entry["name"], entry.get("head", "full")), _only(entry, SETTINGS))
-        except RequestError as error:
-            problems.append(f"methods: {error}")
-
-
-def _only(entry: Mapping[str, Any], keys: Mapping[str, Kind]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key in keys}
-
-
-def _name_problems(plan: Plan) -> list[str]:
-    """Tasks that do not exist, and tasks and methods that stand twice."""
-    problems = [
-        f"tasks: no task, file or folder named '{task.name}'. {nearest(task.name, KNOWN)}"
-        for task in plan.tasks
-        if task.name not in KNOWN and "/" not in task.name and not Path(task.name).exists()
-    ]
-    problems += [f"tasks: '{label}' stands twice; tell them apart with as = '...'" for label in _twice(plan.tasks)]
-    return [*problems, *(f"methods: '{label}' stands twice" for label in _twice(plan.methods))]
-
-
-def _twice(entries: Sequence[PlannedTask | PlannedMethod]) -> list[str]:
-    """Labels that would share their files."""
-    plain = [_plain(entry.label) for entry in entries]
-    return [entry.label for i, entry in enumerate(entries) if plain[i] in plain[:i]]
-
-
-def _value_problems(plan: Plan) -> list[str]:
-    """Values of the right kind that cannot be, such as a batch size of 0."""
-    problems: dict[str, None] = {}
-    for task in plan.tasks:
-        try:
-            DataOptions(**task.options)
-        except RequestError as error:
-            problems[f"tasks, {task.label}: {error}"] = None
-    for cell in plan.cells:
-        try:
-            _ = cell.runs
-        except RequestError as error:
-            problems[f"{cell.method.label} on {cell.task.label}: {error}"] = None
-    return list(problems)
-
-
-def _plain(text: str) -> str:
-    """A label as part of a file name."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text).strip("-.")

@@ -1,9 +1,11 @@
-"""What a reader of the scores should know: which are at chance, where seeds disagree, how rates were chosen."""
+"""What a reader of the scores should know: chance, seeds that disagree, how rates were chosen, where dropout was."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
+from bitfit.experiment.plan import PlannedMethod
 from bitfit.experiment.results import Column, RateChoice, Results
 
 SPREAD = 5.0  # points of standard deviation over seeds that are worth a remark
@@ -13,7 +15,13 @@ SURE = 2.0  # standard errors of a split's own sampling that a score must be abo
 
 def remarks(results: Results) -> list[str]:
     """All of them, each a sentence or two."""
-    return [*results.plan.notes, *_of_chance(results), *_of_seeds(results), *_of_rates(results)]
+    return [
+        *results.plan.notes,
+        *_of_chance(results),
+        *_of_seeds(results),
+        *_of_rates(results),
+        *_of_dropout(results),
+    ]
 
 
 # ---------------------------------------------------------------------- chance
@@ -132,3 +140,27 @@ def _missing(rates: Mapping[tuple[str, str], RateChoice]) -> list[str]:
 
 def _listed(rates: Sequence[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in rates)
+
+
+# ---------------------------------------------------------------------- dropout
+
+
+def _of_dropout(results: Results) -> list[str]:
+    """Methods that ran with the prefix cache, beside others that did not."""
+    cached: list[str] = []
+    others: list[str] = []
+    for method in results.plan.methods:
+        settings = [run["settings"] for task in results.plan.tasks for run in results.of(task, method)]
+        if settings:
+            (cached if any(_is_cached(one, method) for one in settings) else others).append(f"`{method.label}`")
+    if not cached or not others:
+        return []
+    return [
+        f"With the prefix cache, so without dropout in the layers below all that trains: {', '.join(cached)}. The "
+        "others had dropout in every layer. `prefix_cache = false` in the plan treats all alike."
+    ]
+
+
+def _is_cached(settings: Mapping[str, Any], method: PlannedMethod) -> bool:
+    asked = settings.get("prefix_cache")
+    return method.method.head_alone if asked is None else bool(asked)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bitfit.errors import DataError, RequestError, TrainingError
 from bitfit.experiment.plan import Cell, Plan, PlannedRun
+from bitfit.experiment.plan_file import read_plan
 from bitfit.files import clear_parts, write_whole
 from bitfit.training.checkpoint import Checkpoints, differences
 from bitfit.training.run_key import key
@@ -56,7 +57,7 @@ class Store:
             raise RequestError(
                 f"There is no plan.toml in '{self.folder}'. Expected a folder that `bitfit experiment run` wrote."
             )
-        return Plan.read(self.plan_path)
+        return read_plan(self.plan_path)
 
     def maybe_get(self, run: PlannedRun) -> Document | None:
         """A run's file, if it is there; one that answers another request is refused."""

@@ -35,6 +35,7 @@ class Family(ABC):
     shares_a_pass: ClassVar[bool] = False  # vectors alone change, so that runs share every matrix product
     averages: ClassVar[bool] = True  # several deltas of it can be averaged element by element
     is_bias_method: ClassVar[bool] = False  # what changes are the model's own biases, by name
+    head_alone: ClassVar[bool] = False  # nothing of the encoder changes
     phases: ClassVar[tuple[str, ...]] = ("",)  # of training, one after another; the only one needs no name
 
     def __post_init__(self) -> None:  # noqa: B027 - a family that takes any name need not say so

@@ -11,6 +11,7 @@ class Frozen(Family):
     """The head alone."""
 
     shares_a_pass = True
+    head_alone = True
 
     def __post_init__(self) -> None:
         self.refuse_terms()

@@ -102,6 +102,11 @@ class Method:
         return self.family.averages
 
     @property
+    def head_alone(self) -> bool:
+        """Does nothing of the encoder change?"""
+        return self.family.head_alone
+
+    @property
     def is_bias_method(self) -> bool:
         """Is what changes the model's own biases, by name?"""
         return self.family.is_bias_method
