@@ -9,6 +9,7 @@ from bitfit.runtime.layers import replace_layers
 from bitfit.runtime.layout import Layout
 from bitfit.runtime.linear import FastLinear
 from bitfit.runtime.passes import Pass, running
+from bitfit.runtime.sites import insert
 from tests.batches import assert_near
 from tests.models import tiny
 
@@ -77,6 +78,28 @@ def test_together_as_alone(trained: tuple[int, ...], counts: tuple[int, ...], or
         uneven = torch.randn(answer.shape, generator=torch.Generator().manual_seed(6))
         uneven[:, :, 13:] = 0  # filler belongs to no row, and its gradient is zero
         results.append((answer[:, :, :13], *torch.autograd.grad((answer * uneven).sum(), [x, *given.values()])))
+    for alone, together in zip(*results, strict=True):
+        assert_near(together, alone, 1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_gains_and_shifts_are_each_layers_own(rows: int) -> None:
+    results = []
+    for joined in (False, True):
+        model = tiny("bert")
+        for name, leaves in (("key", ["gain"]), ("value", ["gain", "shift"]), ("query", ["shift"])):
+            insert(model.get_submodule(f"{PLACE}.{name}"), leaves)
+        replace_layers(model.requires_grad_(False), torch.float32)
+        if joined:
+            join_qkv(model)
+        trio, generator = Trio(layers(model)), torch.Generator().manual_seed(3)
+        given = {
+            f"three.{i}.{leaf}": torch.randn(*(rows, 32)[rows == 1 :], generator=generator).requires_grad_()
+            for i, leaf in ((0, "shift"), (1, "gain"), (2, "gain"), (2, "shift"))
+        }
+        x = torch.randn(1, 64, 32, generator=torch.Generator().manual_seed(5)).requires_grad_()
+        answer = answered(trio, given, x, (2,) if rows == 1 else (1, 1))[:, :, :13]
+        results.append((answer, *torch.autograd.grad(answer.square().sum(), [x, *given.values()])))
     for alone, together in zip(*results, strict=True):
         assert_near(together, alone, 1e-5)
 

@@ -92,10 +92,20 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
     return tuple(found)
 
 
+def blocks(model: nn.Module) -> tuple[Site, ...]:
+    """Every layer of the encoder as a whole, with its number; one that is used again and again once."""
+    config = _config(model)
+    map_ = architecture(config.model_type) if config is not None else None
+    prefix = encoder_prefix(model)
+    return tuple(
+        Site(f"{prefix}{layer.name}", "block", layer.number) for layer in _layers(encoder_of(model), map_).values()
+    )
+
+
 def layers_in_turn(base: nn.Module) -> tuple[str, ...]:
     """Names of a base model's layers where each runs once, after the one before it, the first after the embeddings.
 
-    None where that is not known: an architecture nobody listed, several lists of layers, layers that are shared.
+    Empty where that is not known: an architecture nobody listed, several lists of layers, layers that are shared.
     """
     config = _config(base)
     map_ = architecture(config.model_type) if config is not None else None
@@ -178,6 +188,8 @@ def _site(full: str, name: str, module: nn.Module, layers: Mapping[str, _Layer],
         outside = unlisted_outside() if map_ is None else map_.outside
         return Site(full, outside.get(name, "other"), None)
     inside = name[len(layer.name) + 1 :]
+    if not inside:  # the block itself, where a method gave it parameters
+        return Site(full, "block", layer.number)
     if map_ is not None and inside in map_.fused:
         return Site(full, "query_key_value", layer.number, map_.fused[inside])
     role = _guess(inside, module) if layer.roles is None else layer.roles.get(inside, "other")
