@@ -134,7 +134,7 @@ class Kills:
         """A child that does it, in silence."""
         # Imported here and never run: a process that has computed with several threads must not fork.
         import bitfit.cli.progress
-        import bitfit.training.recipe  # noqa: F401
+        import bitfit.training.train  # noqa: F401
 
         child = os.fork()
         if child:

@@ -132,7 +132,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded_by("import bitfit") == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["delta", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["delta", "--help"], ["train", "--help"]])
 def test_help_answers_without_torch_and_at_once(arguments: list[str]) -> None:
     code = f"from bitfit.cli.main import run\nassert run({arguments!r}) == 0"
     assert loaded_by(code) <= {"rich"}

@@ -8,7 +8,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.examples import TaskData
 from bitfit.runtime.precision import compute_format
 from bitfit.training.config import TrainConfig
-from bitfit.training.recipe import train_rows
+from bitfit.training.train import train_rows
 from bitfit.watcher import Watcher
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from bitfit.methods.selection import Selection as Selection
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.rank import rank as rank
-    from bitfit.training.recipe import train as train
-    from bitfit.training.recipe import train_rows as train_rows
     from bitfit.training.run import Run as Run
+    from bitfit.training.train import train as train
+    from bitfit.training.train import train_rows as train_rows
 
 __version__ = "0.1.0"
 
@@ -45,8 +45,8 @@ _HOMES = {
     "rank": "bitfit.training.rank",
     "select": "bitfit.methods.method",
     "terms": "bitfit.backbone.anatomy",
-    "train": "bitfit.training.recipe",
-    "train_rows": "bitfit.training.recipe",
+    "train": "bitfit.training.train",
+    "train_rows": "bitfit.training.train",
 }
 
 __all__ = [

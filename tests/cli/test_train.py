@@ -165,6 +165,16 @@ def test_the_log_has_no_empty_lines(command: list[str], capsys: pytest.CaptureFi
     assert all(line.strip() for line in told(capsys)[1].splitlines())
 
 
+def test_the_papers_recipe_gives_way_to_what_is_said(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "paper.safetensors"
+    assert run([*command, "--recipe", "paper", "--epochs", "1", "--out", str(out), "--json"]) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["schedule"], settings["warmup"], settings["weight_decay"]) == ("constant", 0.0, 0.0)
+    assert settings["epochs"] == 1
+
+
 def test_a_grid_keeps_the_best(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--learning-rate", "1e-5,1e-2", "--seed", "0,1"]) == 0
     document, _ = told(capsys)

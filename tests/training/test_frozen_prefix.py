@@ -16,7 +16,7 @@ from bitfit.training import checkpoint, frozen_prefix
 from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.frozen_prefix import with_states
 from bitfit.training.memory_estimate import estimate
-from bitfit.training.recipe import asked_for
+from bitfit.training.recipe import Recipe
 from bitfit.watcher import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
@@ -330,7 +330,7 @@ def test_it_tells_one_run_from_another_but_not_from_runs_of_before_it_came() -> 
     backbone, data = tiny_backbone("bert"), tiny_data()
 
     def asked(config: TrainConfig) -> Mapping[str, object]:
-        return asked_for(backbone, data, bitfit.Method.parse(UPPER), [config])
+        return Recipe.of(backbone, data, bitfit.Method.parse(UPPER), [config]).asked()
 
     assert asked(CONFIG) != asked(ASKED) != asked(replace(CONFIG, prefix_cache=False))
     assert "prefix_cache" not in CONFIG.to_json()

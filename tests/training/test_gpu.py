@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from bitfit import TrainConfig
+from bitfit.backbone.task_model import head_start
 from bitfit.data.examples import TaskData
 from bitfit.methods.method import Method
 from bitfit.runtime.row_model import RowModel
 from bitfit.training.loop import Job, Training
-from bitfit.training.recipe import head_start
-from bitfit.training.resolve import first_phase
 from bitfit.watcher import Watcher
 from tests.models import BIAS_FREE, tiny_backbone
 from tests.training.gpu import gpu, watched
@@ -53,7 +52,7 @@ def training(
         how.insert(one)
     model = RowModel(inner, head, compute, device)
     configs = tuple(replace(SETTINGS, seed=seed, clip=seed % 2) for seed in range(rows))
-    own = first_phase(how, plain, model, data, configs[0]).theta
+    own = how.first_phase(plain, model, 0, 1e-3).theta
     drawn = {**head_start(plain, 0), **how.start(plain, 0)}
     start = torch.stack([own.starting_row(drawn) for _ in configs])
     return Training(Job(model, own, data, configs, start), Watcher())

@@ -18,8 +18,9 @@ from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import Task
 from bitfit.errors import RequestError, TrainingError
 from bitfit.methods.method import Method, select
-from bitfit.training import recipe as training
+from bitfit.training import outcome, train
 from bitfit.training.checkpoint import Checkpoints
+from bitfit.training.run import best_run
 from bitfit.watcher import Watcher
 from tests.batches import SHAKEN
 from tests.models import BIAS_FREE, tiny_backbone
@@ -235,9 +236,22 @@ def test_a_row_that_diverges_leaves_the_grid_and_the_others_go_on() -> None:
     assert (first.diverged, last.diverged) == (None, None)
     assert wild.diverged is not None
     assert "learning rate 0.003" in wild.diverged
+    assert wild.delta.settings["diverged"] == wild.diverged
+    assert "diverged" not in first.delta.settings
     assert "test" not in wild.scores
     assert not wild.stopped
     assert [note for note in notes.notes if note.startswith("row 2 leaves the grid: The loss became")]
+
+
+def test_a_run_that_diverged_is_never_the_best_whatever_it_scored_before() -> None:
+    run = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", BASE)
+    perfect = replace(run, scores={"validation": {"accuracy": 1.0}}, diverged="The loss became nan.")
+    unscored = replace(run, scores={})
+    assert best_run([perfect, run]) == best_run([run, perfect]) ^ 1 == 1
+    assert best_run([perfect, unscored, run]) == 2
+    assert best_run([perfect, unscored]) == 1
+    with pytest.raises(TrainingError, match="Every run diverged"):
+        best_run([perfect])
 
 
 @pytest.mark.parametrize("method", ["bitfit", "full"])  # in one pass, and one after another
@@ -273,7 +287,7 @@ def test_what_is_no_configuration_backbone_or_task_is_named() -> None:
         bitfit.train(backbone, tiny_data(), "bitfit", anything)
     with pytest.raises(RequestError, match=r"bitfit\.load gives it; found 'minilm'"):
         bitfit.train("minilm", tiny_data())  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match="a file or folder, or a table of rows; found dict"):
+    with pytest.raises(RequestError, match="a dict of columns, a pair"):
         bitfit.train(backbone, anything)
 
 
@@ -319,7 +333,7 @@ def test_an_interruption_while_a_test_is_read_loses_nothing(monkeypatch: pytest.
         raise KeyboardInterrupt
 
     whole = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", BASE)
-    monkeypatch.setattr(training, "outputs", impatient)
+    monkeypatch.setattr(outcome, "outputs", impatient)
     run = bitfit.train(tiny_backbone("bert"), tiny_data(), "bitfit", BASE)
     assert run.stopped
     assert run.scores["validation"] == whole.scores["validation"]
@@ -327,15 +341,15 @@ def test_an_interruption_while_a_test_is_read_loses_nothing(monkeypatch: pytest.
 
 
 def test_an_interruption_between_runs_keeps_those_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    of, built = training.Setting.of, [0]
+    build, built = train.build, [0]
 
     def impatient(*arguments: Any) -> Any:
         built[0] += 1
-        if built[0] == 3:  # the first is of all, to see what can share a pass
+        if built[0] == 2:  # the first is of all, to see what can share a pass, and then of the first run
             raise KeyboardInterrupt
-        return of(*arguments)
+        return build(*arguments)
 
-    monkeypatch.setattr(training.Setting, "of", impatient)
+    monkeypatch.setattr(train, "build", impatient)
     configs = [BASE, replace(BASE, seed=1)]
     runs = bitfit.train_rows(tiny_backbone("bert"), tiny_data(), "random-uniform", configs)
     assert [run.config.seed for run in runs] == [0]

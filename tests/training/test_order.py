@@ -19,7 +19,34 @@ def test_an_epoch_is_every_example_once_in_an_order_of_its_own() -> None:
 
 @pytest.mark.parametrize(("examples", "batch", "steps"), [(22, 8, 3), (24, 8, 3), (1, 8, 1)])
 def test_the_last_batch_may_be_smaller(examples: int, batch: int, steps: int) -> None:
-    assert order.steps_an_epoch(examples, batch) == steps
+    own = order.RowOrder(0, examples, batch)
+    assert own.steps_an_epoch == steps
+    assert sorted(np.concatenate([own.batch(step) for step in range(steps)])) == list(range(examples))
+
+
+def test_a_rows_batches_are_cut_from_its_epochs_in_turn() -> None:
+    own = order.RowOrder(3, 22, 8)
+    for step in (0, 1, 2, 3, 5, 4, 2, 30):  # also backwards, as a run that goes on may ask
+        epoch, here = divmod(step, 3)
+        assert np.array_equal(own.batch(step), order.shuffled(3, epoch, 22)[8 * here : 8 * here + 8])
+    with pytest.raises(ValueError, match="read-only"):
+        own.batch(0)[0] = 1
+
+
+def test_each_epoch_is_shuffled_once_for_each_row_however_many_rows_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    real = order.shuffled
+
+    def counted(seed: int, epoch: int, examples: int) -> np.ndarray:
+        seen.append((seed, epoch))
+        return real(seed, epoch, examples)
+
+    monkeypatch.setattr(order, "shuffled", counted)
+    rows = [order.RowOrder(seed, 40, 8) for seed in range(100)]
+    for step in range(10):
+        for own in rows:
+            own.batch(step)
+    assert len(seen) == len(set(seen)) == 200
 
 
 @given(sizes, st.integers(1, 100))

@@ -1,6 +1,7 @@
 """A run of two phases, killed in either, ends with the same bits; stopped in either, it keeps its half percent."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import bitfit
 from bitfit.training import checkpoint
 from bitfit.training.checkpoint import Checkpoints
+from bitfit.training.run import best_run
 from bitfit.watcher import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
@@ -62,6 +64,23 @@ def test_killed_in_any_phase_it_ends_with_the_same_bits(
     resumed = bitfit.train(backbone, tiny_data(), method, CONFIG, checkpoints=place)
     assert resumed.delta.to_bytes() == undisturbed(method).delta.to_bytes()
     assert resumed.history == undisturbed(method).history
+
+
+def test_a_run_that_diverges_in_its_gates_does_not_end_its_grid() -> None:
+    backbone, data = tiny_backbone("bert"), tiny_data()
+    wild = replace(CONFIG, weight_decay=1e30, seed=1)  # its head soon holds what no number can say
+    first, second = bitfit.train_rows(backbone, data, "diff-pruning", [wild, CONFIG])
+    assert first.diverged is not None
+    assert first.delta.settings["diverged"] == first.diverged
+    assert not any("test" in scores for scores in first.scores)
+    assert [epoch.get("phase") for epoch in first.history] in ([], ["gates"])
+    first.delta.verify(backbone)
+    alone = bitfit.train(backbone, data, "diff-pruning", CONFIG)
+    assert second.diverged is None
+    assert {key: value.tobytes() for key, value in second.delta.values.items()} == {
+        key: value.tobytes() for key, value in alone.delta.values.items()
+    }
+    assert best_run([first, second]) == 1
 
 
 @pytest.mark.parametrize("after", [3, STEPS + 3])

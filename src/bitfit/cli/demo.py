@@ -11,6 +11,7 @@ from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import overwrite_option
 from bitfit.cli.output import json_option, log, result, table
 from bitfit.cli.output_file import check_new, ended_by_sigterm
+from bitfit.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,7 @@ and another task:
 
 @click.command("demo")
 @click.option("--out", "path", type=click.Path(path_type=Path), default=Path(f"{TASK}.safetensors"), show_default=True)
-@click.option("--epochs", type=int, default=3, show_default=True)
+@click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True)
 @click.option("--train-size", type=int, help="Train on so many sentences alone.")
 @overwrite_option
 @json_option
@@ -74,8 +75,7 @@ def _trained(backbone: Any, method: str, epochs: int, train_size: int | None) ->
     from bitfit.cli.progress import Shown
     from bitfit.data.options import DataOptions
     from bitfit.inference.task_data import task_data
-    from bitfit.training.config import TrainConfig
-    from bitfit.training.recipe import train
+    from bitfit.training.train import train
 
     log().print(f"\n{method} on {TASK}")
     data = task_data(backbone, TASK, DataOptions(train_size=train_size))

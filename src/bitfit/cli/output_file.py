@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from bitfit.training.run import Run
 
 ENDING = ".safetensors"
-MARKS = ("run", "data", "stopped", "measured_on", "device")  # in a delta's settings, beside those of the training
+MARKS = (
+    "run",
+    "data",
+    "stopped",
+    "diverged",
+    "measured_on",
+    "device",
+)  # in a delta's settings, beside those of the training
 
 
 class OutputFile:
@@ -70,7 +77,7 @@ class OutputFile:
     def _there(self) -> "Delta | None":
         """The finished delta of this very run; None for one that was stopped early."""
         from bitfit.delta.delta import Delta
-        from bitfit.training.run_key import key
+        from bitfit.training.recipe import key
 
         remedy = "--overwrite replaces it; --out names another file."
         try:

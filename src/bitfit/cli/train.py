@@ -1,11 +1,12 @@
 """`bitfit train`: one task, one method, one file; several learning rates or seeds make a grid."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import data_options, machine_options
@@ -13,11 +14,11 @@ from bitfit.cli.output import json_option, log, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError
 from bitfit.files import file_name
+from bitfit.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.training.config import TrainConfig
     from bitfit.training.run import Run
 
 
@@ -26,14 +27,23 @@ if TYPE_CHECKING:
 @click.option("--model", default="minilm", show_default=True, help="Embedded default, hub name or folder.")
 @click.option("--method", default="bitfit", show_default=True, help="What trains: bitfit, bitfit[b_m2,b_q], full ...")
 @click.option("--head", type=click.Choice(["full", "bias", "frozen"]), default="full", show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="The settings to start from: those shown here, or the paper's: 8 epochs at a constant rate, without decay.",
+)
 @click.option("--learning-rate", "learning_rates", metavar="RATE[,RATE...]", help="Default: what suits the method.")
 @click.option("--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]")
-@click.option("--batch-size", type=int, default=16, show_default=True)
-@click.option("--epochs", type=int, default=3, show_default=True)
-@click.option("--schedule", type=click.Choice(["linear", "constant"]), default="linear", show_default=True)
-@click.option("--warmup", type=float, default=0.1, show_default=True, help="Share of all steps.")
-@click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: none.")
-@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Never on biases and norms.")
+@click.option("--batch-size", type=int, default=TrainConfig.batch_size, show_default=True)
+@click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True)
+@click.option("--schedule", type=click.Choice(["linear", "constant"]), default=TrainConfig.schedule, show_default=True)
+@click.option("--warmup", type=float, default=TrainConfig.warmup, show_default=True, help="Share of all steps.")
+@click.option("--clip", type=float, default=TrainConfig.clip, show_default=True, help="Largest gradient norm; 0: none.")
+@click.option(
+    "--weight-decay", type=float, default=TrainConfig.weight_decay, show_default=True, help="Never on biases and norms."
+)
 @click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
 @machine_options
 @click.option(
@@ -63,14 +73,16 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     moment, goes on when the same command is given again, and ends with the same file. Ctrl-C and SIGTERM end a run
     early with what was best so far. The same command on a finished file trains nothing and shows its scores.
     """
-    configs = _configs(given)
+    configs = _configs(given, click.get_current_context())
     from bitfit.backbone.load import load
     from bitfit.cli.progress import Shown
     from bitfit.inference.task_data import task_data
     from bitfit.methods.method import Method
     from bitfit.training.checkpoint import Checkpoints
     from bitfit.training.memory_estimate import maybe_get_warning
-    from bitfit.training.recipe import asked_for, check_fit, train_rows
+    from bitfit.training.recipe import Recipe
+    from bitfit.training.run import best_run
+    from bitfit.training.train import check_fit, train_rows
 
     how = Method.parse(method, head)
     path = out or Path(f"{Path(task).stem}-{file_name(how.name)}.safetensors")
@@ -83,7 +95,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
             log().print(note)
         return _estimate(backbone, data, how, configs, as_json)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
-    output = OutputFile(path, checkpoints, asked_for(backbone, data, how, configs))
+    output = OutputFile(path, checkpoints, Recipe.of(backbone, data, how, configs).asked())
     finished = output.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
     if finished is not None:
         document = {"delta": str(path), "finished_before": True, **finished.to_json()}
@@ -95,7 +107,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
             if warning is not None:
                 shown.note(warning)
             runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
-        best = _best(runs)
+        best = best_run(runs)
         stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
         output.write(runs[best], stopped)
     document = {"delta": str(path), **runs[best].to_json()}
@@ -105,7 +117,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     return INTERRUPTED if stopped else 0
 
 
-def _estimate(backbone: Any, data: Any, how: Any, configs: "list[TrainConfig]", as_json: bool) -> int:
+def _estimate(backbone: Any, data: Any, how: Any, configs: list[TrainConfig], as_json: bool) -> int:
     """Memory before starting."""
     from bitfit.training.memory_estimate import estimate
 
@@ -131,14 +143,17 @@ def _estimate(backbone: Any, data: Any, how: Any, configs: "list[TrainConfig]", 
     return 0
 
 
-def _configs(given: dict[str, Any]) -> "list[TrainConfig]":
-    """A configuration for each pair of learning rate and seed."""
-    from bitfit.training.config import TrainConfig
-
+def _configs(given: dict[str, Any], context: click.Context) -> list[TrainConfig]:
+    """A configuration for each pair of learning rate and seed: the recipe's, but for what the command line says."""
     rates = _numbers("--learning-rate", given["learning_rates"], float) or [None]
     seeds = _numbers("--seed", given["seeds"], int)
-    settings = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
-    return [TrainConfig(learning_rate=rate, seed=seed, **settings) for rate, seed in product(rates, seeds)]
+    recipe = TrainConfig.paper() if given["recipe"] == "paper" else TrainConfig()
+    said = {
+        field.name: given[field.name]
+        for field in fields(TrainConfig)
+        if field.name in given and context.get_parameter_source(field.name) is not ParameterSource.DEFAULT
+    }
+    return [replace(recipe, learning_rate=rate, seed=seed, **said) for rate, seed in product(rates, seeds)]
 
 
 def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
@@ -149,17 +164,6 @@ def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
         raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
 
 
-def _best(runs: "list[Run]") -> int:
-    """The run with the best validation score; the first where there is none."""
-    from bitfit.data.task import better
-
-    metric = runs[0].delta.task.metric
-    best = next(i for i, run in enumerate(runs) if not run.diverged)
-    for i, run in enumerate(runs):
-        now, then = (r.scores.get("validation", {}).get(metric) for r in (run, runs[best]))
-        if now is not None and (then is None or better(metric, now, then)):
-            best = i
-    return best
 
 
 def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:

@@ -25,8 +25,8 @@ from bitfit.experiment.results import RateChoice
 from bitfit.experiment.store import Document, SplitFacts, Store
 from bitfit.inference.evaluate import evaluate
 from bitfit.inference.task_data import task_data
-from bitfit.training.recipe import check_fit, train_rows
 from bitfit.training.run import Run
+from bitfit.training.train import check_fit, train_rows
 from bitfit.watcher import Watcher
 
 CHOOSING = ("train", "validation")  # the splits that training and choosing may see

@@ -12,7 +12,7 @@ from bitfit.experiment.plan import Cell, Plan, PlannedRun
 from bitfit.experiment.plan_file import read_plan
 from bitfit.files import clear_parts, write_whole
 from bitfit.training.checkpoint import Checkpoints, differences
-from bitfit.training.run_key import key
+from bitfit.training.recipe import key
 
 Document = Mapping[str, Any]  # a run's file: Run.to_json and what the runner knows beside it
 

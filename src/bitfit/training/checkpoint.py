@@ -56,8 +56,8 @@ class Checkpoints:
         """The folder that belongs to a result's file."""
         return cls(out.with_name(out.name + ".checkpoint"), every)
 
-    def part(self, name: str) -> "Checkpoints":
-        """A place of its own for one of several trainings that follow one another."""
+    def within(self, name: str) -> "Checkpoints":
+        """A folder of its own for one of several trainings that follow one another."""
         return Checkpoints(self.folder / name, self.every)
 
     @property

@@ -1,7 +1,7 @@
 """The settings of a run, checked, and how its learning rate moves."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bitfit.errors import RequestError
@@ -10,6 +10,9 @@ if TYPE_CHECKING:  # the command line reads the defaults here, and its help must
     from bitfit.backbone.device import Device
     from bitfit.methods.method import Method
     from bitfit.runtime.precision import Precision
+
+
+FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class TrainConfig:
     prefix_cache: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be, all of it at once."""
+        """Keep Python's own numbers, and refuse what cannot be, all of it at once."""
+        for name in (field.name for field in fields(self)):
+            object.__setattr__(self, name, _plain(getattr(self, name), as_float=name in FLOATS))
         rate, whole, free = self.learning_rate, "a whole number from 1 on", "0 or more, and finite"
         wrong = [
             f"{name} must be {rule}, found {getattr(self, name)!r}"
@@ -42,15 +47,22 @@ class TrainConfig:
                 ("epochs", whole, _whole(self.epochs, 1)),
                 ("seed", "a whole number from 0 up to 2^63 - 1", _whole(self.seed, 0)),
                 ("schedule", "'linear' or 'constant'", self.schedule in ("linear", "constant")),
-                ("warmup", "from 0 up to, not including, 1", self.warmup == 0 or _above_0(self.warmup, 1)),
+                ("warmup", "from 0 up to, not including, 1", self.warmup == 0.0 or _above_0(self.warmup, 1)),
                 ("clip", free, self.clip == 0 or _above_0(self.clip)),
                 ("weight_decay", free, self.weight_decay == 0 or _above_0(self.weight_decay)),
                 ("patience", whole, self.patience is None or _whole(self.patience, 1)),
+                ("prefix_cache", "true, false or nothing", self.prefix_cache in (None, True, False)),
             )
             if not right
         ]
         if wrong:
             raise RequestError("; ".join(wrong) + ".")
+
+    @classmethod
+    def paper(cls, learning_rate: float | None = None, seed: int = 0) -> "TrainConfig":
+        """How the paper trained, for one of the rates and seeds that it tried: a constant rate, no decay, its batch
+        size, and the epochs of most of its tasks."""
+        return cls(learning_rate, 16, 8, seed, schedule="constant", warmup=0.0, clip=1.0, weight_decay=0.0)
 
     def settled(self, method: "Method") -> "TrainConfig":
         """The same with a learning rate: the one given, or the method's own."""
@@ -73,9 +85,16 @@ def factor(config: TrainConfig, step: int, steps: int) -> float:
     return (steps - step) / max(1, steps - warm)
 
 
+def _plain(value: Any, as_float: bool) -> Any:
+    """A number of numpy's or torch's as Python's own; anything else as it is."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    return float(value) if as_float and type(value) is int else value
+
+
 def _above_0(value: Any, below: float = math.inf) -> bool:
-    return isinstance(value, float | int) and 0 < value < below
+    return isinstance(value, float) and 0 < value < below
 
 
 def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and least <= value < 2**63
+    return type(value) is int and least <= value < 2**63

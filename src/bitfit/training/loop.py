@@ -72,7 +72,8 @@ class Training:
         self.job, self.watcher, self.keeper = job, watcher, keeper
         self.train: Examples = job.data.splits["train"]
         self.validation = job.data.splits.get("validation")
-        self.an_epoch = [order.steps_an_epoch(len(self.train), c.batch_size) for c in job.configs]
+        self.orders = [order.RowOrder(c.seed, len(self.train), c.batch_size) for c in job.configs]
+        self.an_epoch = [rows_order.steps_an_epoch for rows_order in self.orders]
         self.progress = [Progress(c, n * c.epochs) for c, n in zip(job.configs, self.an_epoch, strict=True)]
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
         self.theta = job.start.clone().requires_grad_()
@@ -205,10 +206,7 @@ class Training:
 
     def _examples_now(self, row: int) -> NDArray[np.int64]:
         """The row's next batch."""
-        state = self.progress[row]
-        epoch, step = divmod(state.step, self.an_epoch[row])
-        size = state.config.batch_size
-        return order.shuffled(state.config.seed, epoch, len(self.train))[step * size : (step + 1) * size]
+        return self.orders[row].batch(self.progress[row].step)
 
     def _count(self, examples: NDArray[np.int64]) -> float:
         """What a batch's loss is divided by: examples, or labelled words."""

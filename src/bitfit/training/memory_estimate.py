@@ -1,7 +1,4 @@
-"""How much memory a training will need, found before it starts by looking at what one small pass keeps.
-
-Knows nothing of how memory is given back or of what to do when there is none left.
-"""
+"""How much memory a training will need, found before it starts by looking at what one small pass keeps."""
 
 import os
 from collections.abc import Sequence
@@ -21,10 +18,10 @@ from bitfit.inference.loss import losses
 from bitfit.inference.outputs import batch_of, labels_of, pass_tokens
 from bitfit.methods.method import Method
 from bitfit.training import order
+from bitfit.training.build import Built, build
 from bitfit.training.config import TrainConfig
 from bitfit.training.frozen_prefix import needed
-from bitfit.training.recipe import Setting
-from bitfit.training.resumable import ResumableRequest
+from bitfit.training.recipe import Recipe, ResumableRequest
 
 SAMPLE_TOKENS = 1024  # of the small pass
 # Beside what a pass keeps, some of its largest tensors live for a moment: so many of them. JointLinear with the two
@@ -71,22 +68,20 @@ class Estimate:
 
 def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: Sequence[TrainConfig]) -> Estimate:
     """What training these rows together would need."""
-    how = Method.of(method)
-    settled = [config.settled(how) for config in configs]
-    setting = Setting.of(backbone, data, how, settled[0], ResumableRequest.of({"data": {}}, None))
-    together = settled if len(settled) == 1 or setting.takes(settled) else settled[:1]
-    at_boundary = setting.set_boundary(settled[0], lambda _: None)
-    budget = pass_tokens(setting.model)
-    tokens = _largest_pass(data.splits["train"], together, budget)
-    fixed, kept, largest, sampled = _one_pass(setting, data.splits["train"])
+    recipe = Recipe.of(backbone, data, Method.of(method), configs)
+    built = build(recipe, ResumableRequest.of({"data": {}}, None), lambda _: None)
+    rows = recipe.configs if built.shares_a_pass else recipe.configs[:1]
+    budget = pass_tokens(built.model)
+    tokens = _largest_pass(data.splits["train"], rows, budget)
+    fixed, kept, largest, sampled = _one_pass(built, data.splits["train"])
     return Estimate(
-        loaded=_resident(setting.model.device),
-        rows=ROW_COPIES * 4 * setting.rows.size * len(together),
+        loaded=_resident(built.model.device),
+        rows=ROW_COPIES * 4 * built.phase.theta.size * len(rows),
         training_pass=fixed + (kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
         scoring_pass=fixed + WITHOUT_GRADIENT * largest * budget // sampled,
         tokens_a_pass=tokens,
-        kept=sum(needed(data, setting.model).values()) if at_boundary else 0,
-        available=_available(setting.model.device),
+        kept=sum(needed(data, built.model).values()) if built.model.boundary else 0,
+        available=_available(built.model.device),
     )
 
 
@@ -125,14 +120,14 @@ def _cut_epoch(config: TrainConfig, examples: int) -> list[NDArray[np.int64]]:
     return [shuffled[i : i + config.batch_size] for i in range(0, examples, config.batch_size)]
 
 
-def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int, int]:
+def _one_pass(built: Built, train: Examples) -> tuple[int, int, int, int]:
     """A pass over the longest examples: bytes that the values take however many tokens there are, bytes kept for the
     way back, bytes of the largest of them, tokens."""
     longest = np.argsort(train.lengths, kind="stable")[::-1]
     which = longest[: max(1, int(np.searchsorted(np.cumsum(train.lengths[longest]), SAMPLE_TOKENS)))]
-    theta = setting.rows.starting_row({})[None].requires_grad_()
+    theta = built.phase.theta.starting_row({})[None].requires_grad_()
     held: dict[int, int] = {}
-    still = {parameter.untyped_storage().data_ptr() for parameter in setting.model.parameters()}
+    still = {parameter.untyped_storage().data_ptr() for parameter in built.model.parameters()}
     still.add(theta.untyped_storage().data_ptr())
 
     def note(tensor: Tensor) -> Tensor:
@@ -141,29 +136,29 @@ def _one_pass(setting: Setting, train: Examples) -> tuple[int, int, int, int]:
             held[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    device = setting.model.device
+    device = built.model.device
     batch = batch_of(train, which, (len(which),), device)
-    kind = setting.data.task.kind
+    kind = built.recipe.data.task.kind
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        values = setting.rows.tensors(theta)
+        values = built.phase.theta.tensors(theta)
     for value in values.values():
         note(value)
     fixed = sum(held.values())
     still |= held.keys()
     held.clear()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        answers = setting.model.answers(batch, values)
+        answers = built.model.answers(batch, values)
         loss = losses(kind, answers, labels_of(train, which, kind == "tags", device), batch.layout)
     del loss
-    wide = _widest(setting) * batch.layout.starts[-1]
+    wide = _widest(built) * batch.layout.starts[-1]
     return fixed, sum(held.values()), max([wide, *held.values()]), int(batch.layout.starts[-1])
 
 
-def _widest(setting: Setting) -> int:
+def _widest(built: Built) -> int:
     """Bytes of a token in the layer that makes most of it."""
-    config = setting.backbone.config
+    config = built.recipe.backbone.config
     sizes = [getattr(config, name, 0) or 0 for name in ("hidden_size", "intermediate_size", "ffn_dim", "d_ff")]
-    return max(sizes) * setting.compute.itemsize
+    return max(sizes) * built.compute.itemsize
 
 
 def _resident(device: torch.device) -> int:

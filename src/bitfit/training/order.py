@@ -1,12 +1,11 @@
 """The order of the data: which examples a row sees at each step, and how a step is cut to fit in memory.
 
 An epoch is a fresh shuffle of all examples, a function of the row's seed and the epoch's number alone. Sequences are
-never sorted into batches by length: without padding there is no need. Knows nothing of models.
+never sorted into batches by length: without padding there is no need.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,27 @@ class MicroBatch:
     examples: NDArray[np.int64]
 
 
-@lru_cache(maxsize=64)  # one epoch of each row
 def shuffled(seed: int, epoch: int, examples: int) -> NDArray[np.int64]:
     """The order of an epoch, counted from 0."""
     return np.random.Generator(np.random.SFC64([seed, ORDER, epoch])).permutation(examples)
 
 
-def steps_an_epoch(examples: int, batch_size: int) -> int:
-    """The last batch may be smaller."""
-    return -(-examples // batch_size)
+class RowOrder:
+    """The batches of one row, by its seed and the number of a step. The shuffle of the latest epoch is kept."""
+
+    def __init__(self, seed: int, examples: int, batch_size: int) -> None:
+        self.seed, self.examples, self.batch_size = seed, examples, batch_size
+        self.steps_an_epoch = -(-examples // batch_size)  # the last batch may be smaller
+        self._epoch = -1
+        self._shuffled = np.empty(0, np.int64)
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """The examples of a step, counted from 0 over all epochs; not to be written to."""
+        epoch, here = divmod(step, self.steps_an_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._shuffled = epoch, shuffled(self.seed, epoch, self.examples)
+            self._shuffled.flags.writeable = False
+        return self._shuffled[here * self.batch_size : (here + 1) * self.batch_size]
 
 
 def micro_batches(row: int, examples: NDArray[np.int64], lengths: NDArray[np.int64], budget: int) -> list[MicroBatch]:

@@ -1,4 +1,4 @@
-"""Orders the bias terms of a model by what they would bring to a task; knows nothing of how the order is spent."""
+"""Orders the bias terms of a model by what they would bring to a task."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,8 @@ from bitfit.methods.method import Method
 from bitfit.runtime.precision import compute_format, trusted
 from bitfit.runtime.row_model import RowModel
 from bitfit.training.config import TrainConfig
-from bitfit.training.recipe import check_fit
-from bitfit.training.resolve import sample_of
-from bitfit.training.term_scores import term_scores
+from bitfit.training.term_scores import Sample, term_scores
+from bitfit.training.train import check_fit
 from bitfit.watcher import Watcher
 
 
@@ -54,6 +53,6 @@ def rank(
     plain = backbone.task_model(head)
     compute = compute_format(trusted(settled.precision, backbone.config.model_type), device)
     model = RowModel(backbone.task_model(head), head, compute, device)
-    sample = sample_of(plain, model, data, settled)
+    sample = Sample.of(plain, model, data, settled)
     scores = term_scores(sample, plain, short_run=short_run or by == "change")
     return Ranking(data.task.name, by, len(sample.which), tuple(ranked(scores, by)))

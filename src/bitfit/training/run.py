@@ -1,10 +1,12 @@
 """What training did: history, scores, settings, environment, and the delta that came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bitfit.data.task import better
 from bitfit.delta.delta import Delta
+from bitfit.errors import TrainingError
 from bitfit.runtime.environment import environment
 from bitfit.training.config import TrainConfig
 
@@ -46,3 +48,17 @@ class Run:
             "diverged": self.diverged,
             "environment": environment(),
         }
+
+
+def best_run(runs: Sequence[Run]) -> int:
+    """The number of the run with the best validation score, the first where there is none. One that diverged is never
+    the best, whatever it scored before."""
+    whole = [number for number, run in enumerate(runs) if not run.diverged]
+    if not whole:
+        raise TrainingError("Every run diverged: none is the best.")
+    metric, best = runs[0].delta.task.metric, whole[0]
+    for number in whole:
+        now, then = (run.scores.get("validation", {}).get(metric) for run in (runs[number], runs[best]))
+        if now is not None and (then is None or better(metric, now, then)):
+            best = number
+    return best

@@ -1,22 +1,25 @@
 """What each bias term would bring: its gradient at the start, its Fisher information, its change after a short run.
 
-An example is a row of the matrix, so one pass gives the gradient of each example by itself. Knows nothing of names,
-files or budgets.
+An example is a row of the matrix, so one pass gives the gradient of each example by itself.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from bitfit.backbone.task_model import head_start
 from bitfit.data.examples import Examples, TaskData
 from bitfit.inference.loss import losses
 from bitfit.inference.outputs import batch_of, labels_of
 from bitfit.methods.budget import Scored, affordable_terms
-from bitfit.methods.theta import ThetaMap
+from bitfit.methods.method import select
+from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.row_model import RowModel
 from bitfit.training import order
 from bitfit.training.config import TrainConfig
@@ -32,12 +35,18 @@ class Sample:
     """A model with its biases laid out as a row, and examples to try them on."""
 
     model: RowModel
-    rows: ThetaMap  # of the method `bitfit`
+    theta: ThetaMap  # of the method `bitfit`
     data: TaskData
     start: Tensor  # (P,)
     config: TrainConfig  # of the short run; its seed chooses the examples
 
-    @property
+    @classmethod
+    def of(cls, plain: PreTrainedModel, model: RowModel, data: TaskData, config: TrainConfig) -> "Sample":
+        """All biases of a model, ready to be tried on data; `plain` is the task model as transformers has it."""
+        theta = ThetaMap(with_whole_head(select(plain, "bitfit"), plain), plain, device=model.device)
+        return cls(model, theta, data, theta.starting_row(head_start(plain, config.seed)), config)
+
+    @cached_property
     def which(self) -> NDArray[np.int64]:
         """Examples of the training data, the first of a shuffle."""
         return order.shuffled(self.config.seed, 0, len(self.data.splits["train"]))[:EXAMPLES]
@@ -47,10 +56,10 @@ def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> 
     """Every term of the encoder that can matter, in the model's order, with its scores; `plain` is the task model."""
     gradient, fisher = _gradients(sample)
     change = _change(sample) if short_run else None
-    places = _places(sample.rows)
+    spans = _spans(sample.theta)
     found = []
     for term in affordable_terms(plain):
-        here = slice(*places[term.name, term.part])
+        here = slice(*spans[term.name, term.part])
         moved = None if change is None else float(change[here].mean())
         found.append(Scored(term, float(gradient[here].mean()), float(fisher[here].mean()), moved))
     return found
@@ -60,23 +69,23 @@ def _gradients(sample: Sample) -> tuple[Tensor, Tensor]:
     """The absolute gradient of the mean loss, and the mean squared gradient of single examples; (P,) each."""
     total, squares = torch.zeros_like(sample.start), torch.zeros_like(sample.start)
     for which in _passes(sample):
-        theta = sample.start.repeat(len(which), 1).requires_grad_()
+        rows = sample.start.repeat(len(which), 1).requires_grad_()
         train, kind = sample.data.splits["train"], sample.data.task.kind
         device = sample.model.device
         batch = batch_of(train, which, (1,) * len(which), device)
-        answers = sample.model.answers(batch, sample.rows.tensors(theta))
+        answers = sample.model.answers(batch, sample.theta.tensors(rows))
         loss = losses(kind, answers, labels_of(train, which, kind == "tags", device), batch.layout)
         (loss.sums / loss.counts.clamp(min=1)).sum().backward()
-        assert theta.grad is not None
-        total += theta.grad.sum(0)
-        squares += theta.grad.square().sum(0)
+        assert rows.grad is not None
+        total += rows.grad.sum(0)
+        squares += rows.grad.square().sum(0)
     count = len(sample.which)
     return (total / count).abs(), squares / count
 
 
 def _passes(sample: Sample) -> Iterator[NDArray[np.int64]]:
     """As many examples at once as the model takes rows."""
-    many = sample.model.takes_rows(slot.name for slot in sample.rows.slots)
+    many = sample.model.takes_rows(slot.name for slot in sample.theta.slots)
     size = ROWS_A_PASS if many else 1
     which = sample.which
     return (which[start : start + size] for start in range(0, len(which), size))
@@ -87,7 +96,7 @@ def _change(sample: Sample) -> Tensor:
     train = _subset(sample.data.splits["train"], sample.which)
     data = replace(sample.data, splits={"train": train}, notes=())
     config = replace(sample.config, epochs=1, patience=None)
-    training = Training(Job(sample.model, sample.rows, data, (config,), sample.start[None].clone()), Watcher())
+    training = Training(Job(sample.model, sample.theta, data, (config,), sample.start[None].clone()), Watcher())
     training.run()
     return (training.best[0] - sample.start).abs()
 
@@ -107,9 +116,10 @@ def _subset(examples: Examples, which: NDArray[np.int64]) -> Examples:
     )
 
 
-def _places(rows: ThetaMap) -> dict[tuple[str, str], tuple[int, int]]:
+def _spans(theta: ThetaMap) -> dict[tuple[str, str], tuple[int, int]]:
     """Where each slot lies in a row, by parameter and part."""
-    ends = np.cumsum(rows.sizes).tolist()
+    ends = np.cumsum(theta.sizes).tolist()
     return {
-        (slot.name, slot.part): (end - size, end) for slot, size, end in zip(rows.slots, rows.sizes, ends, strict=True)
+        (slot.name, slot.part): (end - size, end)
+        for slot, size, end in zip(theta.slots, theta.sizes, ends, strict=True)
     }

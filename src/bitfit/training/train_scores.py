@@ -33,7 +33,7 @@ class TrainScores:
         bounds = (layout.tokens if kind == "tags" else layout.sequences).bounds
         for row, which, start, stop in zip(rows, parts, bounds, bounds[1:], strict=False):
             places = _token_places(self.examples, which) if kind == "tags" else which
-            self.values[row].index_copy_(0, placed(torch.from_numpy(places), self.device), found[start:stop])
+            self.values[row].index_copy_(0, placed(torch.tensor(places), self.device), found[start:stop])
 
     def scores(self, row: int) -> dict[str, float]:
         """The row's scores over the epoch, as it answered while it trained (dropout on)."""

@@ -1,0 +1,131 @@
+"""What came of a training: the scores of each row's best epoch, and the delta with everything needed to use it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitfit.data.examples import TaskData
+from bitfit.delta.delta import Delta
+from bitfit.inference.metrics import score
+from bitfit.inference.outputs import outputs
+from bitfit.methods.method import Phase
+from bitfit.methods.theta import ThetaMap
+from bitfit.runtime.environment import versions
+from bitfit.training.build import Built
+from bitfit.training.loop import Progress, Training
+from bitfit.training.recipe import ResumableRequest
+from bitfit.training.run import Run
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The last phase of a training, and what the phases before it add."""
+
+    built: Built
+    phase: Phase
+    training: Training
+    request: ResumableRequest
+    data: TaskData  # as the training read it
+    seconds: float
+    tokens: int
+    history: tuple[Mapping[str, Any], ...] = ()  # of the phases before
+    diverged: str | None = None  # in a phase before
+
+
+def make_run(outcome: Outcome, row: int) -> Run:
+    """What became of one row."""
+    training = outcome.training
+    state, best = training.progress[row], training.best[row]
+    diverged = outcome.diverged or state.diverged
+    stopped = training.stopped and not state.ended
+    scores = _scores_of_best_epoch(state)
+    if not stopped and not diverged:
+        try:
+            scores |= _further_scores(outcome, best)
+        except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
+            stopped = True
+    marks = {"stopped": True} if stopped else {}
+    return Run(
+        delta=_delta(outcome, row, scores, marks | ({"diverged": diverged} if diverged else {})),
+        config=state.config,
+        history=(*outcome.history, *state.history),
+        scores=scores,
+        best_epoch=state.best_epoch,
+        trainable=outcome.phase.selection.size,
+        parameters=sum(parameter.numel() for parameter in outcome.built.plain.parameters()),
+        seconds=outcome.seconds,
+        tokens_per_second=outcome.tokens / max(outcome.seconds, 1e-9),
+        stopped=stopped,
+        diverged=diverged,
+        measured_on=_measured(outcome, scores),
+    )
+
+
+def slot_values(theta: ThetaMap, row: Tensor) -> dict[str, NDArray[np.float32]]:
+    """A row cut into its slots, in the shape that a delta has them."""
+    pieces = row.split(theta.sizes)
+    return {
+        slot.key: piece.reshape(slot.shape if slot.index is None else -1).cpu().numpy().copy()
+        for slot, piece in zip(theta.slots, pieces, strict=True)
+    }
+
+
+def _scores_of_best_epoch(state: Progress) -> Scores:
+    """Of training and validation, without the losses."""
+    if not state.best_epoch:
+        return {}
+    epoch = state.history[state.best_epoch - 1]
+    found = {
+        split: {name: value for name, value in epoch[split].items() if name != "loss"}
+        for split in ("train", "validation")
+    }
+    return {split: scores for split, scores in found.items() if scores}
+
+
+def _further_scores(outcome: Outcome, best: Tensor) -> Scores:
+    """Those of every further split, which is read here for the first time."""
+    scores: Scores = {}
+    values = outcome.phase.theta.tensors(best[None])
+    for split, examples in outcome.data.splits.items():
+        if split not in ("train", "validation"):
+            found = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, examples, 1))
+            scores[split] = score(outcome.data.task, examples, found[0].values)
+    return scores
+
+
+def _measured(outcome: Outcome, scores: Mapping[str, Any]) -> dict[str, str]:
+    """On how many rows each split was scored, as the data says it."""
+    measured_on = outcome.data.measured_on
+    return {split: measured_on[split] for split in scores if split in measured_on}
+
+
+def _delta(outcome: Outcome, row: int, scores: Scores, marks: Mapping[str, Any]) -> Delta:
+    """The file's content. Its settings say which request it answers, and if it ended before its end."""
+    recipe, request, theta = outcome.built.recipe, outcome.request, outcome.phase.theta
+    device = outcome.built.model.device.type
+    asked: dict[str, Any] = {
+        "run": request.key,
+        "data": dict(request.asked["data"]),
+        "measured_on": _measured(outcome, scores),
+        **marks,
+        **({"device": device} if device != "cpu" else {}),
+    }
+    return Delta(
+        backbone=recipe.backbone.name,
+        fingerprint=recipe.backbone.fingerprint,
+        method=recipe.method.name,
+        head_mode=recipe.method.head,
+        slots=theta.slots,
+        values=slot_values(theta, outcome.training.best[row]),
+        task=outcome.data.task,
+        scores=scores,
+        settings={**recipe.configs[row].to_json(), **asked},
+        versions=versions(),
+    )

@@ -1,0 +1,117 @@
+"""Trains a task by name, file or data: one row, or several in one pass over one backbone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bitfit.backbone.device import chosen_device
+from bitfit.backbone.heads import Head
+from bitfit.backbone.load import Backbone
+from bitfit.backbone.memory import keep_freed_memory
+from bitfit.data.options import DataOptions
+from bitfit.errors import BackboneError, RequestError, TrainingError
+from bitfit.inference.task_data import Data, task_data
+from bitfit.methods.method import Method
+from bitfit.training.build import Built, build
+from bitfit.training.checkpoint import Checkpoints
+from bitfit.training.config import TrainConfig
+from bitfit.training.phases import train_built
+from bitfit.training.recipe import Recipe, ResumableRequest
+from bitfit.training.run import Run
+from bitfit.watcher import Watcher
+
+ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
+
+
+def train(
+    backbone: Backbone,
+    task: Data,
+    method: str | Method = "bitfit",
+    config: TrainConfig | None = None,
+    *,
+    options: DataOptions | None = None,
+    watcher: Watcher | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Run:
+    """Train one row: a task by its name, a file or folder of one's own, or data already read.
+
+    With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe.
+    """
+    configs = [config or TrainConfig()]
+    return train_rows(backbone, task, method, configs, options=options, watcher=watcher, checkpoints=checkpoints)[0]
+
+
+def train_rows(
+    backbone: Backbone,
+    task: Data,
+    method: str | Method,
+    configs: Sequence[TrainConfig],
+    *,
+    options: DataOptions | None = None,
+    watcher: Watcher | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> list[Run]:
+    """Train several rows in one pass over one backbone, each with its own settings; one run for each config.
+
+    A row whose loss is no longer finite ends there: its run and its delta say so, and `best_run` passes it over. Where
+    none is left, that is a TrainingError.
+    """
+    _check_kinds(backbone, configs)
+    method, watcher = Method.of(method), watcher or Watcher()
+    check_fit(backbone, method)
+    keep_freed_memory(chosen_device(configs[0].device))  # a GPU that is not there is refused before data is read
+    data = task_data(backbone, task, options or DataOptions())
+    for note in data.notes:
+        watcher.note(note)
+    recipe = Recipe.of(backbone, data, method, configs)
+    runs = _train(recipe, ResumableRequest.of(recipe.asked(), checkpoints), watcher)
+    if all(run.diverged for run in runs):
+        if checkpoints is not None:
+            checkpoints.remove()  # they lead to the same end
+        raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
+    return runs
+
+
+def check_fit(backbone: Backbone, method: Method) -> None:
+    """Refuse a method that the model cannot have, before any data is read."""
+    if not backbone.has_weights:
+        raise BackboneError(f"'{backbone.name}' has no weights, only a configuration: it cannot be trained.")
+    method.check(backbone.task_model(ANY_HEAD))
+
+
+def _train(recipe: Recipe, request: ResumableRequest, watcher: Watcher) -> list[Run]:
+    """All rows of a recipe, together where they can share a pass."""
+    built, architecture = build(recipe, request, watcher.note), recipe.backbone.config.model_type
+    if not built.model.packed:
+        watcher.note(f"{architecture} runs on padded batches: it does not take them without padding")
+    if built.shares_a_pass:
+        return train_built(built, request, watcher)
+    watcher.note(f"{recipe.method.name} on {architecture} cannot share a pass: one run after another")
+    return _one_after_another(built, request, watcher)
+
+
+def _one_after_another(first: Built, request: ResumableRequest, watcher: Watcher) -> list[Run]:
+    """Each with a model of its own: the elements that a method draws depend on the seed. Ctrl-C keeps the runs that are
+    done."""
+    runs: list[Run] = []
+    recipe = first.recipe
+    for row in range(len(recipe.configs)):
+        own = request.within(row)
+        try:
+            built = build(recipe.only(row), own, watcher.note) if row else replace(first, recipe=recipe.only(row))
+            runs += train_built(built, own, watcher)
+        except KeyboardInterrupt:
+            if not runs:
+                raise
+            break
+        if runs[-1].diverged:
+            watcher.note(f"run {row + 1} of {len(recipe.configs)} has no result: {runs[-1].diverged}")
+        if runs[-1].stopped:
+            break
+    return runs
+
+
+def _check_kinds(backbone: Backbone, configs: Sequence[TrainConfig]) -> None:
+    if not isinstance(backbone, Backbone):
+        raise RequestError(f"Expected a backbone, as bitfit.load gives it; found {backbone!r:.80}.")
+    if not configs or not all(isinstance(config, TrainConfig) for config in configs):
+        raise RequestError(f"Expected one TrainConfig for each row; found {configs!r:.80}.")

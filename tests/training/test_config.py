@@ -1,0 +1,76 @@
+"""The settings of a run: checked all at once, numbers of any kind, and the paper's recipe."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bitfit
+from bitfit.errors import RequestError
+from bitfit.training.config import TrainConfig, factor
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"seed": np.int64(3)}, 3),
+        ({"batch_size": np.uint8(8)}, 8),
+        ({"learning_rate": np.float32(0.5)}, 0.5),
+        ({"learning_rate": torch.tensor(0.25)}, 0.25),
+        ({"epochs": np.array(2)}, 2),
+        ({"warmup": 0}, 0.0),
+        ({"clip": np.float64(0)}, 0.0),
+        ({"patience": np.int32(1)}, 1),
+        ({"learning_rate": 1}, 1.0),
+    ],
+)
+def test_numbers_of_any_kind_are_numbers(given: dict[str, object], kept: float) -> None:
+    config = TrainConfig(**given)  # type: ignore[arg-type]
+    name = next(iter(given))
+    assert getattr(config, name) == kept
+    assert type(getattr(config, name)) is type(kept)
+    assert type(config.to_json()[name]) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"seed": 1.5}, "seed must be a whole number from 0"),
+        ({"seed": np.float64(2)}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"epochs": "3"}, "epochs must be a whole number from 1 on, found '3'"),
+        ({"batch_size": np.array([1, 2])}, "batch_size must be a whole number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0 and below 10"),
+        ({"learning_rate": True}, "learning_rate must be above 0"),
+        ({"clip": -1.0}, "clip must be 0 or more, and finite"),
+        ({"warmup": 1.0}, "warmup must be from 0 up to, not including, 1"),
+        ({"seed": -1, "epochs": 0}, "epochs must be .*; seed must be"),
+        ({"prefix_cache": 2}, "prefix_cache must be true, false or nothing"),
+    ],
+)
+def test_what_is_no_such_number_is_refused_with_the_rule(given: dict[str, object], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        TrainConfig(**given)  # type: ignore[arg-type]
+
+
+def test_the_papers_recipe_is_what_is_published() -> None:
+    published = Path(bitfit.__file__).parent / "experiment" / "published.toml"
+    recipe = tomllib.loads(published.read_text(encoding="utf-8"))["recipe"]
+    config = TrainConfig.paper()
+    assert {name: getattr(config, name) for name in recipe} == recipe
+    assert set(recipe) == {"batch_size", "epochs", "schedule", "warmup", "clip", "weight_decay"}
+
+
+def test_the_papers_rate_is_the_same_at_every_step() -> None:
+    config = TrainConfig.paper(learning_rate=4e-4, seed=2)
+    assert (config.learning_rate, config.seed) == (4e-4, 2)
+    assert {factor(config, step, 7) for step in range(7)} == {1.0}
+
+
+def test_the_defaults_are_read_without_torch() -> None:
+    code = "import sys, bitfit.training.config as config; config.TrainConfig.paper(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
