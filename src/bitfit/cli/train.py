@@ -164,8 +164,6 @@ def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
         raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
 
 
-
-
 def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
     """What came of it, for a person."""
     run = runs[best]
