@@ -101,7 +101,11 @@ def test_tags_of_another_column_are_scored_as_they_were_trained(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "trained on data of your own, 'a', which it does not hold. Name it with --task PATH"),
+        (
+            [],
+            2,
+            "data of your own, 'a', which it does not hold. Give the file or folder again: bitfit eval FILE --task",
+        ),
         (["--task", "a.csv", "--split", "tset"], 2, "no labelled part 'tset'. Known: train, validation"),
         (["--task", "odd.csv"], 4, "row 2, column 'mood': the label 'angry' is not among those of train"),
     ],

@@ -113,8 +113,8 @@ def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, optio
         return _read(backbone, data, split, options)
     if isinstance(data, str) and data == task.name and not Path(data).exists():
         raise RequestError(
-            f"The delta was trained on data of your own, '{data}', which it does not hold. Name it with --task PATH, "
-            "or give it as `data`."
+            f"The delta was trained on data of your own, '{data}', which it does not hold. Give the file or "
+            "folder again: bitfit eval FILE --task PATH, or `data` in Python."
         )
     options = _with_columns(options, task)
     in_splits = not Path(data).is_file() if isinstance(data, str) else has_splits(data)

@@ -113,12 +113,27 @@ def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     assert [line.split("row ")[1][:2] for line in message.splitlines()[1:]] == ["31", "32", "33"]
 
 
+def test_numbers_of_few_values_are_told_how_to_be_the_other_kind(tmp_path: Path) -> None:
+    halves = load_task(str(write_csv(tmp_path / "half.csv", [(f"text {i}", f"{i % 3 / 2}") for i in range(30)])))
+    assert halves.task.kind == "number"
+    assert any(
+        "number, by the values of 'label' (--kind class makes a class of each of its 3 values)" in n
+        for n in halves.notes
+    )
+    whole = load_task(str(write_csv(tmp_path / "whole.csv", [(f"text {i}", f"{i % 3}.0") for i in range(30)])))
+    assert whole.task.kind == "class"
+    assert "kind of task: class, by the values of 'label' (--kind number predicts them as a number)" in whole.notes
+
+
 def test_bytes_that_are_not_utf8_have_their_row_and_column(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(b"text,label\ngood,yes\nd\xe9j\xe0 vu,no\nx,yes\nx,y\xe9s\n")
     message = refusal(path)
-    assert "row 2, column 'text': not UTF-8" in message
-    assert "row 4, column 'label': not UTF-8" in message
+    assert "row 2, column 'text': not UTF-8: 'd\\udce9j\\udce0 vu', and so are 1 more." in message
+    assert "iconv -f latin1 -t utf-8 FILE > NEW" in message
+    assert len(message.splitlines()) == 2  # one cause, one line
+    path.write_bytes(b"text,label\n,yes\nx,y\xe9s\nx,no\ny,yes\n")
+    assert "row 1, column 'text': the text is empty" in refusal(path)
     path.write_bytes("text,label\ngood,yes\n".encode("utf-16"))
     assert "Save it as UTF-8" in refusal(path)
 
@@ -159,7 +174,7 @@ def test_a_column_absent_in_one_part(tmp_path: Path) -> None:
         ("text,text\na,b\n", "names a column twice"),
         ("text,label\na,b,c\nd,e\n", "row 1: 2 fields expected, 3 found"),
         ('text,label\n"a,yes\nb,no\n', "nothing after it was read"),
-        ("text,label\na,same\nb,same\n", "1 different labels"),
+        ("text,label\na,same\nb,same\n", "has one label alone (same); at least 2 are needed"),
         ("a,b,c\n1,2,3\n", "which column is the label"),
         ("a,b,label\nx,y,1\n", "which column is the text"),
         ("text,label\n" + "".join(f"a,unique {i}\n" for i in range(20)), "is no class"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bitfit.data.read.chunk import Chunk, shown
+from bitfit.data.read.chunk import NOT_UTF8, Chunk, shown
 from bitfit.data.read.columns import NUMBER, Columns, label_text
 from bitfit.data.read.formats import is_unicode
 
@@ -74,7 +74,7 @@ def text_problem(value: Any) -> str | None:
     if len(value) > MOST_CHARACTERS:
         return f"the text has {len(value):,} characters, more than the {MOST_CHARACTERS:,} allowed"
     if not is_unicode(value):
-        return f"not UTF-8: {shown(value)}"
+        return f"{NOT_UTF8}{shown(value)}"
     return "the text holds a NUL character" if "\0" in value else None
 
 
@@ -122,7 +122,7 @@ def label_problem(value: Any) -> str | None:
     text = label_text(value)
     if text is None:
         return "the label is missing"
-    return None if is_unicode(text) and "\0" not in text else f"not UTF-8: {shown(text)}"
+    return None if is_unicode(text) and "\0" not in text else f"{NOT_UTF8}{shown(text)}"
 
 
 def _class_problem(value: Any, known: Mapping[str, int]) -> str | None:

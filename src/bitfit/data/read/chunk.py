@@ -6,6 +6,7 @@ from typing import Any
 
 from bitfit.errors import DataError
 
+NOT_UTF8 = "not UTF-8: "  # begins what is said of a value that holds other bytes
 MOST_SHOWN = 20  # problems listed in one error; the rest are counted
 
 
@@ -50,7 +51,8 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
 
 
 def refused(what: str, problems: Sequence[str]) -> DataError:
-    """One error for all problems; the first ones are listed."""
+    """One error for all problems; the first ones are listed, and a file's foreign encoding is one of them."""
+    problems = _with_encoding_once(problems)
     listed = list(problems[:MOST_SHOWN])
     if len(problems) > MOST_SHOWN:
         listed.append(f"and {len(problems) - MOST_SHOWN:,} more")
@@ -62,3 +64,16 @@ def shown(value: Any) -> str:
     """A value short enough for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _with_encoding_once(problems: Sequence[str]) -> list[str]:
+    """The same with one line in place of one for each value that is not UTF-8: they have one cause and one remedy."""
+    foreign = [problem for problem in problems if NOT_UTF8 in problem]
+    if not foreign:
+        return list(problems)
+    more = f", and so are {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
+    first = (
+        f"{foreign[0]}{more}. If the file is in another encoding, such as latin-1, save it as UTF-8: "
+        "iconv -f latin1 -t utf-8 FILE > NEW"
+    )
+    return [first, *(problem for problem in problems if NOT_UTF8 not in problem)]

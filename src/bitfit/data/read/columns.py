@@ -55,7 +55,9 @@ def choose(columns: Mapping[str, Sequence[Any]], options: DataOptions, place: st
     label = options.label or _first(LABEL_NAMES, names) or _other_than_text(names, options, place)
     texts = _texts([name for name in names if name != label and name.lower() not in _NUMBERING], options, place)
     kind = options.kind or _kind(columns[label], label)
-    guessed = [] if options.kind else [f"kind of task: {kind}, by the values of '{label}'"]
+    guessed = (
+        [] if options.kind else [f"kind of task: {kind}, by the values of '{label}'{_other_kind(kind, columns[label])}"]
+    )
     if not options.text or not options.label:
         guessed.insert(0, f"columns: text {' and '.join(map(repr, texts))}, label '{label}'")
     return Columns(kind, texts, label, tuple(guessed))
@@ -80,6 +82,16 @@ def _kind(values: Sequence[Any], label: str) -> HeadKind:
         return "class"
     whole = all(WHOLE.fullmatch(text) for text in numbers)
     return "class" if whole and len(set(numbers)) <= MOST_WHOLE_CLASSES else "number"
+
+
+def _other_kind(kind: HeadKind, values: Sequence[Any]) -> str:
+    """How to have it otherwise, where the values allow both."""
+    different = {text for value in values if (text := label_text(value)) is not None}
+    if kind == "number" and len(different) <= MOST_WHOLE_CLASSES:
+        return f" (--kind class makes a class of each of its {len(different)} values)"
+    if kind == "class" and len(different) > 2 and all(NUMBER.fullmatch(text) for text in different):
+        return " (--kind number predicts them as a number)"
+    return ""
 
 
 def mostly_numbers(labels: Sequence[str]) -> bool:

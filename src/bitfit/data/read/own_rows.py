@@ -186,9 +186,10 @@ def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: 
     named = [text for value in flat if label_problem(value) is None and (text := label_text(value))]
     found = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
     if len(found) < 2:
+        only = f"one label alone ({', '.join(found)})" if found else "no labels"
+        place = by_split["train"][0].place
         raise DataError(
-            f"The column '{columns.label}' of {by_split['train'][0].place} has {len(found)} different labels "
-            f"({', '.join(sorted(found)) or 'none'}); at least 2 are needed to learn a difference."
+            f"The column '{columns.label}' of {place} has {only}; at least 2 are needed to learn a difference."
         )
     return tuple(sorted(found, key=_label_order))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bitfit.data.read.chunk import Chunk, refused, shown
+from bitfit.data.read.chunk import NOT_UTF8, Chunk, refused, shown
 from bitfit.data.read.formats import is_unicode, read_chunks
 from bitfit.data.read.inputs import Inputs
 from bitfit.data.write.formats import common_type, type_of
@@ -70,7 +70,7 @@ def _not_unicode(chunk: Chunk, checked: tuple[str, ...]) -> Iterator[str]:
     for name, values in chunk.columns.items():
         for index, value in enumerate(values if name not in checked else ()):
             if isinstance(value, str) and not is_unicode(value):
-                yield f"{chunk.where(index, name)}: not UTF-8: {shown(value)}"
+                yield f"{chunk.where(index, name)}: {NOT_UTF8}{shown(value)}"
 
 
 def _stated_types(path: Path) -> dict[str, pa.DataType]:
