@@ -75,6 +75,11 @@ def terms(model: nn.Module) -> tuple[Term, ...]:
     return tuple(found)
 
 
+def vector_terms(model: nn.Module, name: str, site: Site) -> list[Term]:
+    """The terms of a vector that is added to what the module at a site gives; several for a fused projection."""
+    return _split(name, model.get_parameter(name).numel(), site, _config(model))
+
+
 def sites(model: nn.Module) -> tuple[Site, ...]:
     """Every module that holds parameters of its own, with its role: `other` where nobody knows."""
     prefix, base = encoder_prefix(model), encoder_of(model)

@@ -63,20 +63,28 @@ class AddedBias(InsertingFamily):
         return found
 
     def maybe_get_ordinary(self, model: PreTrainedModel) -> PreTrainedModel | None:
-        """The same model built with biases wherever its configuration can ask for them; new ones are zero."""
-        if model.config.model_type not in BIAS_SETTINGS:
-            return None
-        config = copy.deepcopy(model.config)
-        for setting in BIAS_SETTINGS[config.model_type]:
-            setattr(config, setting, True)
-        with torch.device("meta"), quiet():
-            roomy = type(model)(config)
-        state = model.state_dict()
-        for name, parameter in roomy.named_parameters():
-            if name not in state and name.endswith(".bias"):
-                state[name] = torch.zeros(parameter.shape)
-        roomy.load_state_dict(state, assign=True)
-        return roomy
+        """With biases wherever the architecture can have them; new ones are zero."""
+        return with_biases(model)
+
+
+def with_biases(model: PreTrainedModel) -> PreTrainedModel | None:
+    """The same model built with biases where its configuration can ask for them, zero where it had none; None where
+    it has a bias that the configuration cannot ask for."""
+    if model.config.model_type not in BIAS_SETTINGS:
+        return None
+    config = copy.deepcopy(model.config)
+    for setting in BIAS_SETTINGS[config.model_type]:
+        setattr(config, setting, True)
+    with torch.device("meta"), quiet():
+        roomy = type(model)(config)
+    state, known = model.state_dict(), dict(roomy.named_parameters())
+    if any(name not in known for name, _ in model.named_parameters()):
+        return None
+    for name, parameter in known.items():
+        if name not in state and name.endswith(".bias"):
+            state[name] = torch.zeros(parameter.shape)
+    roomy.load_state_dict(state, assign=True)
+    return roomy
 
 
 def _lacks_bias(module: nn.Module) -> bool:

@@ -2,16 +2,21 @@
 
 from bitfit.errors import RequestError, nearest
 from bitfit.methods.added_bias import AddedBias
+from bitfit.methods.beft import Beft
 from bitfit.methods.bitfit import BitFit
 from bitfit.methods.diff_pruning import DiffPruning
 from bitfit.methods.family import Family
 from bitfit.methods.frozen import Frozen
 from bitfit.methods.full import Full
+from bitfit.methods.gain_and_bias import GainAndBias
 from bitfit.methods.houlsby import Houlsby
+from bitfit.methods.ia3 import IA3
 from bitfit.methods.layernorm import LayerNorm
 from bitfit.methods.lora import Lora
 from bitfit.methods.name import MethodName
 from bitfit.methods.random_masks import RandomLines, RandomRowsColumns, RandomUniform
+from bitfit.methods.red import Red
+from bitfit.methods.steer import Steer
 
 FAMILIES: dict[str, type[Family]] = {
     "bitfit": BitFit,
@@ -19,6 +24,11 @@ FAMILIES: dict[str, type[Family]] = {
     "full": Full,
     "layernorm": LayerNorm,
     "added-bias": AddedBias,
+    "ia3": IA3,
+    "red": Red,
+    "beft": Beft,
+    "steer": Steer,
+    "gain-and-bias": GainAndBias,
     "random-uniform": RandomUniform,
     "random-rows-columns": RandomRowsColumns,
     "random-lines": RandomLines,

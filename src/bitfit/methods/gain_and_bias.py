@@ -1,0 +1,14 @@
+"""`gain-and-bias`: a gain and a bias on every linear layer and norm of the encoder's layers.
+
+A block's output has none: its last layer has.
+"""
+
+from bitfit.methods.site_family import SiteFamily
+from bitfit.runtime.sites import Leaf
+
+
+class GainAndBias(SiteFamily):
+    """All sites, whatever their role."""
+
+    def leaves(self, role: str) -> tuple[Leaf, ...]:
+        return () if role in ("block", "head") else ("gain", "shift")

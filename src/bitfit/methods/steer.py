@@ -1,0 +1,11 @@
+"""`steer`: a bias on each block's output, as steering vectors have it, but trained."""
+
+from bitfit.methods.site_family import SiteFamily
+from bitfit.runtime.sites import Leaf
+
+
+class Steer(SiteFamily):
+    """One vector a block."""
+
+    def leaves(self, role: str) -> tuple[Leaf, ...]:
+        return ("shift",) if role == "block" else ()
