@@ -14,7 +14,7 @@ from bitfit.backbone.heads import Head
 from bitfit.errors import DeltaError, RequestError
 from bitfit.integrations.checkpoint import merge
 from bitfit.methods.method import Method
-from bitfit.training.recipe import train_rows
+from bitfit.training.train import train_rows
 from tests.batches import assert_near, both, plain_answers
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
