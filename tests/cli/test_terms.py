@@ -50,6 +50,11 @@ def test_each_method_and_each_symbol_is_counted(tmp_path: Path) -> None:
         "frozen": 258,
         "full": 4_386_178,
         "layernorm": 2 * 5 * 128 + 258,
+        "ia3": 2 * (128 + 128 + 512) + 258,
+        "red": 2 * (128 + 128) + 258,
+        "beft": 2 * 128 + 258,
+        "steer": 2 * 128 + 258,
+        "gain-and-bias": 2 * 2 * (4 * 128 + 512 + 128 + 2 * 128) + 258,
         "added-bias": 0,
         "lora": 2 * 2 * 2 * 8 * 128 + 258,  # layers, query and value, A and B
         "houlsby": 4 * (2 * 152 * 128 + 152 + 128) + 2 * 5 * 128 + 258,
