@@ -44,7 +44,7 @@ def scored(capsys: Capsys, folder: Path, *arguments: str) -> Any:
 def test_another_file_is_scored_whole(trained: Path, capsys: Capsys) -> None:
     other = write(trained / "b.csv", 12, first=100)
     found = scored(capsys, trained, "--task", str(other))
-    assert (found["split"], found["measured_on"]) == ("all", "12")
+    assert (found["split"], found["measured_on"]) == ("all", 12)
     assert list(found["scores"]) == ["accuracy", "macro_f1"]
     assert run(["eval", str(trained / "a.safetensors"), "--task", str(other)]) == 0
     assert capsys.readouterr().out.startswith("all (12): accuracy 0.")
@@ -52,7 +52,7 @@ def test_another_file_is_scored_whole(trained: Path, capsys: Capsys) -> None:
 
 def test_the_file_of_the_training_is_scored_on_what_was_held_out(trained: Path, capsys: Capsys) -> None:
     found = scored(capsys, trained, "--task", str(trained / "a.csv"))
-    assert (found["split"], found["measured_on"]) == ("validation", "4")
+    assert (found["split"], found["measured_on"]) == ("validation", 4)
     assert any("is what the delta was trained on" in note for note in found["notes"])
     assert any("no labelled part 'test': scored on 'validation'" in note for note in found["notes"])
     assert not any("other rows" in note for note in found["notes"])

@@ -36,7 +36,7 @@ def test_a_folder_of_images(vit: str, tiny_folder: str, tmp_path: Path, capsys: 
     assert run([*train, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["scores"]["validation"]["accuracy"] == 1
-    assert found["measured_on"]["validation"] == "6"
+    assert found["measured_on"]["validation"] == 6
     pictures = [draw(tmp_path / "x.png", 10, 99), draw(tmp_path / "y.png", 180, 98)]
     assert run(["predict", file, *pictures, "--json"]) == 0
     assert [line["answer"] for line in json.loads(capsys.readouterr().out)] == ["night", "day"]

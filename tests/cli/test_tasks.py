@@ -11,6 +11,7 @@ import pytest
 
 from bitfit.cli.main import run
 from bitfit.data.catalog import KNOWN, Known
+from bitfit.data.examples import measured_json
 
 SHARED = Path(__file__).parents[3] / "shared"
 MODEL = SHARED / "models" / "bert-tiny-standin"
@@ -90,7 +91,7 @@ def test_a_task_by_its_one_command(name: str, tmp_path: Path, capsys: Capsys) ->
     rows = place / f"{part}-00000-of-00001.parquet"
     trained, answered = through(capsys, tmp_path, name, rows, "--data-dir", str(tmp_path))
     assert list(trained["scores"]["validation"]) == list(known.task.metrics)
-    assert trained["measured_on"]["validation"] == TASKS[name]
+    assert trained["measured_on"]["validation"] == measured_json({"validation": TASKS[name]})["validation"]
     assert answered.num_rows == OTHER
     assert answered[known.task.texts[0]].to_pylist() == pq.read_table(rows)[known.task.texts[0]].to_pylist()
     if known.task.kind == "class":
@@ -111,7 +112,7 @@ def test_wnli_from_a_copy_in_the_hubs_layout(tmp_path: Path, capsys: Capsys) -> 
     for path in rows.parent.glob("*.parquet"):  # RTE's names of its labels, in RTE's order, are not WNLI's
         pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     trained, answered = through(capsys, tmp_path, "wnli", rows, "--data-dir", str(tmp_path))
-    assert trained["measured_on"]["validation"] == "24 of 71"
+    assert trained["measured_on"]["validation"] == {"rows": 24, "of": 71}
     assert set(answered["answer"].to_pylist()) <= {"entailment", "not_entailment"}
 
 
@@ -136,7 +137,7 @@ def test_names_from_conll_columns(tmp_path: Path, capsys: Capsys) -> None:
         (data / name).write_text("-DOCSTART- - O\n\n" + "\n\n".join(blocks) + "\n", encoding="utf-8")
     trained, answered = through(capsys, tmp_path, str(data), data / "test.txt")
     assert list(trained["scores"]["test"]) == ["entity_f1", "accuracy"]
-    assert trained["measured_on"] == {"train": "60", "validation": "60", "test": "60"}
+    assert trained["measured_on"] == {"train": 60, "validation": 60, "test": 60}
     assert {tag for tags in answered["answer"].to_pylist() for tag in tags} <= {"O", "B-NAME", "I-NAME"}
 
 
@@ -159,6 +160,6 @@ def test_own_rows_in_each_format(ending: str, tmp_path: Path, capsys: Capsys) ->
         lines = [f"{quote}{text}{quote}{comma}{label}\n" for text, label in zip(doubled, labels, strict=True)]
         path.write_text(f"opinion{comma}mood\n" + "".join(lines))
     trained, answered = through(capsys, tmp_path, str(path), path, "--text", "opinion", "--label", "mood")
-    assert trained["measured_on"]["train"] == "54"
+    assert trained["measured_on"]["train"] == 54
     assert answered["opinion"].to_pylist() == texts
     assert set(answered["answer"].to_pylist()) <= {"bad", "good"}

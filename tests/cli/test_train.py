@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_it_writes_the_file_and_leaves_nothing_else(
     assert run(command) == 0
     document, _ = told(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
-    assert document["measured_on"] == {"train": str(ROWS), "validation": "12", "test": "12"}
+    assert document["measured_on"] == {"train": ROWS, "validation": 12, "test": 12}
     assert run(["delta", "show", document["delta"]]) == 0
     assert " % (of 12 rows)" in capsys.readouterr().out
     assert set(document["scores"]) == {"train", "validation", "test"}
@@ -116,6 +117,21 @@ def test_the_same_command_on_a_finished_file_trains_nothing_and_says_so(
     anew, _ = told(capsys)
     assert "finished_before" not in anew
     assert (tmp_path / "out.safetensors").stat().st_mtime_ns > before.st_mtime_ns
+
+
+def test_a_finished_file_of_an_older_version_says_its_rows_in_words(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(command)
+    path = tmp_path / "out.safetensors"
+    delta = bitfit.Delta.load(path)
+    assert delta.settings["measured_on"] == {"train": ROWS, "validation": 12, "test": 12}
+    words = {"train": "40", "validation": "12", "test": "7,469 of 9,815"}
+    replace(delta, settings={**delta.settings, "measured_on": words}).save(path)
+    capsys.readouterr()
+    assert run(command) == 0
+    document, _ = told(capsys)
+    assert document["measured_on"] == {"train": 40, "validation": 12, "test": {"rows": 7469, "of": 9815}}
 
 
 def test_another_runs_file_is_not_overwritten_unasked(

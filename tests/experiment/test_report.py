@@ -167,6 +167,18 @@ def test_the_document_is_json_and_holds_every_value(tmp_path: Path) -> None:
     assert {one["claim"] for one in found["claims"]} <= set(published()["claims"])
 
 
+def test_rows_are_numbers_in_the_document_and_words_in_the_table(tmp_path: Path) -> None:
+    whole = folder_of(tmp_path, in_order, tasks=["rte"], methods=["bitfit"])
+    for path in (whole / "runs").iterdir():  # as a run of a part writes it
+        document = json.loads(path.read_text())
+        document["measured_on"] = {"validation": {"rows": 7469, "of": 9815}}
+        path.write_text(json.dumps(document))
+    assert report(whole)["methods"][0]["tasks"]["rte"]["measured_on"] == {"validation": {"rows": 7469, "of": 9815}}
+    assert "validation (7,469 of 9,815): accuracy" in markdown(whole)
+    old = folder_of(tmp_path / "old", in_order, tasks=["rte"], methods=["bitfit"])  # words, as older files have them
+    assert report(old)["methods"][0]["tasks"]["rte"]["measured_on"] == {"validation": 277}
+
+
 def test_an_average_needs_every_task_and_the_seeds_that_all_have(tmp_path: Path) -> None:
     def partly(task: str, method: str, seed: int) -> dict[str, dict[str, float]]:
         missing = task == "mrpc" and (method == "frozen" or seed == 2)

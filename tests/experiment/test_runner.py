@@ -84,7 +84,7 @@ def test_vector_methods_train_together_and_others_one_after_another(
     one = found["words--bitfit--0.001--seed1"]
     assert list(one["scores"]) == ["train", "validation", "test"]
     assert one["settings"]["seed"] == 1
-    assert one["measured_on"] == {"train": "24", "validation": "10", "test": "10"}
+    assert one["measured_on"] == {"train": 24, "validation": 10, "test": 10}
     assert one["unread"] == []
     assert set(one["changes"]["b_k"]) == {0.0}
     assert len(one["changes"]["b_q"]) == 2

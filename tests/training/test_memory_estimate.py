@@ -19,20 +19,20 @@ def test_a_larger_batch_needs_more_for_its_pass(backbone: bitfit.Backbone) -> No
     small, large = (estimate(backbone, tiny_data(), "bitfit", [TrainConfig(batch_size=size)]) for size in (2, 16))
     assert large.tokens_a_pass > 4 * small.tokens_a_pass
     assert large.training_pass > 4 * small.training_pass
-    assert large.rows == small.rows
+    assert large.trained == small.trained
     assert large.scoring_pass == small.scoring_pass
 
 
 def test_what_trains_decides_what_a_pass_keeps(backbone: bitfit.Backbone) -> None:
     bitfit_, full = (estimate(backbone, tiny_data(), method, [TrainConfig()]) for method in ("bitfit", "full"))
-    assert full.rows > 4 * bitfit_.rows
+    assert full.trained > 4 * bitfit_.trained
     assert full.training_pass > bitfit_.training_pass
 
 
 def test_rows_that_train_together_share_a_pass(backbone: bitfit.Backbone) -> None:
     configs = [TrainConfig(seed=seed) for seed in range(4)]
     one, four = (estimate(backbone, tiny_data(), "bitfit", own) for own in (configs[:1], configs))
-    assert four.rows == 4 * one.rows
+    assert four.trained == 4 * one.trained
     assert four.tokens_a_pass > 3 * one.tokens_a_pass
 
 
@@ -67,10 +67,10 @@ def test_every_kind_of_task_has_one(backbone: bitfit.Backbone, kind: str) -> Non
 def test_what_the_values_take_does_not_grow_with_the_tokens() -> None:
     backbone = tiny_backbone("bert", vocab_size=20_000)  # more in the weights than in a pass
     full, gated = (estimate(backbone, tiny_data(), method, [TrainConfig()]) for method in ("full", "diff-pruning"))
-    assert gated.scoring_pass - full.scoring_pass < gated.rows
+    assert gated.scoring_pass - full.scoring_pass < gated.trained
 
 
 @pytest.mark.parametrize("method", ["diff-pruning", "random-uniform", "lora", "houlsby"])
 def test_every_family_of_methods_has_one(backbone: bitfit.Backbone, method: str) -> None:
     found = estimate(backbone, tiny_data(), method, [TrainConfig()])
-    assert 0 < found.rows < found.needed
+    assert 0 < found.trained < found.needed

@@ -260,8 +260,10 @@ def _setting(value: Any) -> str:
 
 def _rows(delta: "Delta", split: str) -> str:
     """How many rows a score is of, where the file says so."""
+    from bitfit.data.examples import measured_text
+
     measured = delta.settings.get("measured_on")
-    return f" (of {measured[split]} rows)" if isinstance(measured, dict) and split in measured else ""
+    return f" (of {measured_text(measured[split])} rows)" if isinstance(measured, dict) and split in measured else ""
 
 
 def _draw_comparison(console: "Console", comparison: "Comparison") -> None:

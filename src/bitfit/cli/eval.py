@@ -34,9 +34,10 @@ def command(
     on the part that was held out. --data-dir is not in the delta: give it again. Rows that are not those of training
     are remarked upon.
 
-    --json: {delta, task, split, measured_on, scores: {metric: 0 to 1}, notes: [...]}
+    --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, notes: [...]}
     """
     from bitfit.backbone.load import load
+    from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
     from bitfit.inference.evaluate import evaluation
 
@@ -49,7 +50,7 @@ def command(
         "delta": str(file),
         "task": task or delta.task.name,
         "split": found.split,
-        "measured_on": found.measured_on,
+        "measured_on": measured_json({found.split: found.measured_on})[found.split],
         "scores": dict(found.scores),
         "notes": list(found.notes),
     }

@@ -149,6 +149,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
     """What a file still knows of its run."""
+    from bitfit.data.examples import measured_text
     from bitfit.training.config import TrainConfig
     from bitfit.training.run import Run
 
@@ -163,5 +164,5 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
         parameters=sum(parameter.numel() for parameter in backbone.task_model(delta.task.head).parameters()),
         seconds=0.0,
         tokens_per_second=0.0,
-        measured_on=delta.settings.get("measured_on", {}),
+        measured_on={name: measured_text(of) for name, of in delta.settings.get("measured_on", {}).items()},
     )

@@ -126,7 +126,7 @@ def _estimate(backbone: Any, data: Any, how: Any, configs: list[TrainConfig], as
     def show(console: "Console") -> None:
         parts = {
             "libraries, backbone and data, loaded now": found.loaded,
-            "trained values and their averages": found.rows,
+            "trained values and their averages": found.trained,
             f"a training pass of at most {found.tokens_a_pass:,} tokens": found.training_pass,
             "a scoring pass (at another time)": found.scoring_pass,
             "at most, with what is kept free": found.total,

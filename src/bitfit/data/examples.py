@@ -50,6 +50,22 @@ class TaskData:
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815": what a score is of
 
 
+def measured_json(measured_on: Mapping[str, str]) -> dict[str, Any]:
+    """The rows of each split as numbers: 5002, or {"rows": 7469, "of": 9815} of a part."""
+    found: dict[str, Any] = {}
+    for split, text in measured_on.items():
+        rows, *of = (int(number.replace(",", "")) for number in text.split(" of "))
+        found[split] = {"rows": rows, "of": of[0]} if of else rows
+    return found
+
+
+def measured_text(value: Any) -> str:
+    """One of those values in words: "5,002", "7,469 of 9,815". Older files have the words themselves."""
+    if isinstance(value, dict):
+        return " of ".join(measured_text(part) for part in value.values())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def digest(examples: Examples) -> str:
     """A short name of a split's content."""
     total = hashlib.blake2b(digest_size=8)

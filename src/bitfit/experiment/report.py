@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bitfit.data.examples import measured_json, measured_text
 from bitfit.experiment.claims import Claim, claims
 from bitfit.experiment.plan import PlannedMethod, PlannedTask
 from bitfit.experiment.published import Row, average, rows
@@ -69,7 +70,7 @@ def _cell(results: Results, task: PlannedTask, method: PlannedMethod) -> dict[st
         "learning_rates": results.rates[task.label, method.label].to_json(),
         "seeds": [run["settings"]["seed"] for run in runs],
         "scores": {split: _scores(runs, split) for split in splits},
-        "measured_on": runs[0]["measured_on"],
+        "measured_on": measured_json({name: measured_text(of) for name, of in runs[0]["measured_on"].items()}),
     }
 
 
@@ -208,7 +209,7 @@ def _all(found: Mapping[str, Any]) -> str:
     for split, scores in found["scores"].items():
         if split != "train":
             told = ", ".join(f"{metric} {_plus(one['mean'], one['std'])}" for metric, one in scores.items())
-            parts.append(f"{split} ({found['measured_on'].get(split, 'all')}): {told}")
+            parts.append(f"{split} ({measured_text(found['measured_on'].get(split, 'all'))}): {told}")
     return "; ".join(parts)
 
 

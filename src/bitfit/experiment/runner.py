@@ -14,7 +14,7 @@ import numpy as np
 
 from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone
-from bitfit.data.examples import Examples, TaskData
+from bitfit.data.examples import Examples, TaskData, measured_json
 from bitfit.data.options import DataOptions
 from bitfit.data.task import Task
 from bitfit.delta.changes import changes
@@ -173,7 +173,7 @@ class Runner:
             "label": cell.task.label,
             "asked": planned.asked,
             "unread": further,
-            "measured_on": dict(data.measured_on),
+            "measured_on": measured_json(data.measured_on),
             "notes": self._notes(data),
             "changes": self._changes(cell, run.delta),
         }

@@ -39,7 +39,7 @@ class Estimate:
     """Bytes, each the most that is used at once."""
 
     loaded: int  # the process as it is now: libraries, backbone, data
-    rows: int  # trained values, their gradients and averages
+    trained: int  # trained values, their gradients and averages
     training_pass: int  # what one pass keeps for the way back, and its passing tensors
     scoring_pass: int  # the same without gradients
     tokens_a_pass: int  # of the largest pass in training
@@ -49,7 +49,7 @@ class Estimate:
     @property
     def needed(self) -> int:
         """What is still to come on top of what is loaded."""
-        return LIBRARIES + self.rows + int(KEPT_FREE * max(self.training_pass, self.scoring_pass))
+        return LIBRARIES + self.trained + int(KEPT_FREE * max(self.training_pass, self.scoring_pass))
 
     @property
     def total(self) -> int:
@@ -76,7 +76,7 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     fixed, kept, largest, sampled = _one_pass(built, data.splits["train"])
     return Estimate(
         loaded=_resident(built.model.device),
-        rows=ROW_COPIES * 4 * built.phase.theta.size * len(rows),
+        trained=ROW_COPIES * 4 * built.phase.theta.size * len(rows),
         training_pass=fixed + (kept + ON_THE_WAY_BACK * largest) * tokens // sampled,
         scoring_pass=fixed + WITHOUT_GRADIENT * largest * budget // sampled,
         tokens_a_pass=tokens,

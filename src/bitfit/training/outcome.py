@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.data.examples import TaskData
+from bitfit.data.examples import TaskData, measured_json
 from bitfit.delta.delta import Delta
 from bitfit.inference.metrics import score
 from bitfit.inference.outputs import outputs
@@ -113,7 +113,7 @@ def _delta(outcome: Outcome, row: int, scores: Scores, marks: Mapping[str, Any])
     asked: dict[str, Any] = {
         "run": request.key,
         "data": dict(request.asked["data"]),
-        "measured_on": _measured(outcome, scores),
+        "measured_on": measured_json(_measured(outcome, scores)),
         **marks,
         **({"device": device} if device != "cpu" else {}),
     }

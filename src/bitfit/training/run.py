@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bitfit.data.examples import measured_json
 from bitfit.data.task import better
 from bitfit.delta.delta import Delta
 from bitfit.errors import TrainingError
@@ -38,7 +39,7 @@ class Run:
             "trainable": self.trainable,
             "parameters": self.parameters,
             "scores": {split: dict(scores) for split, scores in self.scores.items()},
-            "measured_on": dict(self.measured_on),
+            "measured_on": measured_json(self.measured_on),
             "best_epoch": self.best_epoch,
             "history": [dict(epoch) for epoch in self.history],
             "settings": self.config.to_json(),
