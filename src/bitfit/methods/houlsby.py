@@ -1,8 +1,8 @@
 """`houlsby`: bottleneck adapters after attention and after the MLP (Houlsby and others, 2019).
 
-An adapter is down, GELU, up, and the identity around them. It stands right behind the projection that ends its
-sub-layer, before the residual and the norm. Weights start near zero, so the first answers are nearly the backbone's.
-The norms train as well. `houlsby[64]` asks for a width.
+An adapter is down, GELU, up, and the identity around them. It stands behind the projection that ends its sub-layer and
+the dropout of that, before the residual and the norm, as in the authors' code. Weights start near zero, so the first
+answers are nearly the backbone's. The norms train as well. `houlsby[64]` asks for a width.
 """
 
 from typing import cast
@@ -22,16 +22,34 @@ from bitfit.methods.slot import Slot
 SHARE = 0.036  # of the encoder's parameters: what the paper trains of BERT-large, on average over GLUE
 SPREAD = 1e-2  # standard deviation of the weights at the start, cut off at two of them
 ROLES = ("attention_output", "output")
+# Ends of a projection's name, and of that of the dropout behind it. Where an architecture calls dropout as a function
+# (BART, OPT, Bloom) the adapter stands before it; others have none there.
+DROPOUTS = (
+    ("output.dense", "output.dropout"),
+    ("attention.attn.o", "attention.dropout"),
+    ("attention.dense", "attention.output_dropout"),
+    ("attention.dense", "post_attention_dropout"),
+    ("mlp.dense_4h_to_h", "post_mlp_dropout"),
+    ("attention.o_proj", "dropout"),
+    ("mlp.fc2", "dropout"),
+    ("ffn.lin2", "ffn.dropout"),
+    ("attn.c_proj", "attn.resid_dropout"),
+    ("mlp.c_proj", "mlp.dropout"),
+    ("SelfAttention.o", "dropout"),
+    ("DenseReluDense.wo", "dropout"),
+    ("attn.Wo", "attn.out_drop"),
+)
 
 
 class Adapted(nn.Module):
-    """A projection with an adapter behind it."""
+    """A projection, its dropout, and an adapter behind them."""
 
-    def __init__(self, base_layer: nn.Module, size: int, width: int) -> None:
+    def __init__(self, base_layer: nn.Module, size: int, width: int, dropout: float) -> None:
         super().__init__()
         weight = base_layer.weight
         assert isinstance(weight, Tensor)
         self.base_layer = base_layer
+        self.dropout = nn.Dropout(dropout)
         self.down = nn.Linear(size, width, device=weight.device)
         self.up = nn.Linear(width, size, device=weight.device)
 
@@ -41,7 +59,7 @@ class Adapted(nn.Module):
         return cast(Tensor, self.base_layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.base_layer(x)
+        y: Tensor = self.dropout(self.base_layer(x))
         step: Tensor = self.up(functional.gelu(self.down(y)))
         return y + step
 
@@ -73,9 +91,12 @@ class Houlsby(InsertingFamily):
                 f"knows of none in {type(model).__name__}. 'bitfit' trains the biases of any architecture."
             )
         width = self._width(model, sizes)
-        undo = swap(model, {place: Adapted(modules[place], size, width) for place, size in sizes.items()})
-        for place in sizes:
-            model.get_submodule(place).train(modules[place].training)
+        dropouts = {name: _maybe_get_dropout(name, modules) for name in sizes}
+        rates = {name: modules[found].p if found else 0.0 for name, found in dropouts.items()}
+        adapted = {name: Adapted(modules[name], size, width, rates[name]) for name, size in sizes.items()}
+        undo = swap(model, {**adapted, **{found: nn.Identity() for found in dropouts.values() if found}})
+        for name, module in adapted.items():
+            module.train(modules[name].training)
         return undo
 
     def start(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -98,6 +119,13 @@ class Houlsby(InsertingFamily):
         norms = sum(slot.size for slot in norm_slots(model))
         wanted = SHARE * sum(parameter.numel() for parameter in encoder_of(model).parameters()) - norms
         return min(most, max(1, round((wanted - sum(sizes.values())) / sum(2 * size + 1 for size in sizes.values()))))
+
+
+def _maybe_get_dropout(projection: str, modules: dict[str, nn.Module]) -> str | None:
+    """The name of the dropout layer that takes what a projection gives."""
+    tails = [(tail, behind) for tail, behind in DROPOUTS if projection.endswith(f".{tail}")]
+    names = [projection.removesuffix(tail) + behind for tail, behind in tails]
+    return next((name for name in names if isinstance(modules.get(name), nn.Dropout)), None)
 
 
 def _size(projection: nn.Module) -> int:
