@@ -62,8 +62,8 @@ def test_each_method_and_each_symbol_is_counted(tmp_path: Path) -> None:
         "random-uniform": 3_330,
         "random-rows-columns": 3_330 - 128,  # not the embeddings' norm
         "random-lines": 3_330,
-        **dict.fromkeys(["b_LN1", "b_LN2", "b_k", "b_m1", "b_m3", "b_q", "b_v"], 2 * 128 + 258),
-        "b_m2": 2 * 512 + 258,
+        **dict.fromkeys(["b_LN1", "b_LN2", "b_k", "b_m1", "b_m3", "b_q", "b_v"], 2 * 128 + 128 + 258),
+        "b_m2": 2 * 512 + 128 + 258,  # the pooler's bias among them
     }
 
 

@@ -127,15 +127,57 @@ def test_layernorm_is_every_norms_scale_and_bias(model_type: str) -> None:
 
 def test_terms_go_by_symbol_or_role_alone_or_together() -> None:
     model = task_model()
-    by_symbol = select(model, "bitfit[b_m2,b_q]")
-    assert by_symbol.slots == select(model, "bitfit[query,intermediate]").slots
+    by_symbol = select(model, "bitfit[b_m2,b_q,no-pooler]")
+    assert by_symbol.slots == select(model, "bitfit[query,intermediate,no-pooler]").slots
     assert {slot.name.split(".", 4)[-1] for slot in by_symbol.slots if not slot.in_head} == {
         "attention.self.query.bias",
         "intermediate.dense.bias",
     }
-    one = select(model, "bitfit[b_q]", "frozen").size
-    two = select(model, "bitfit[b_m2]", "frozen").size
-    assert select(model, "bitfit[b_m2,b_q]", "frozen").size == one + two
+    one = select(model, "bitfit[b_q,no-pooler]", "frozen").size
+    two = select(model, "bitfit[b_m2,no-pooler]", "frozen").size
+    assert select(model, "bitfit[b_m2,b_q,no-pooler]", "frozen").size == one + two
+
+
+# The authors' words for terms: what a parameter's name must contain, by the paper's symbol.
+REFERENCE = {
+    "b_q": "attention.self.query.bias",
+    "b_k": "attention.self.key.bias",
+    "b_v": "attention.self.value.bias",
+    "b_m2": "intermediate.dense.bias",
+}
+
+
+@pytest.mark.parametrize("symbols", [("b_q",), ("b_m2", "b_q"), ("b_k", "b_v")])
+def test_subsets_are_the_references_with_its_poolers_bias(symbols: tuple[str, ...]) -> None:
+    model = task_model()
+    components = [*(REFERENCE[symbol] for symbol in symbols), "pooler.dense.bias", "classifier"]
+    expected = {name for name, _ in model.named_parameters() if any(part in name for part in components)}
+    assert {slot.name for slot in select(model, f"bitfit[{','.join(symbols)}]").slots} == expected
+    without = {slot.name for slot in select(model, f"bitfit[{','.join(symbols)},no-pooler]").slots}
+    assert expected - without == {"bert.pooler.dense.bias"}
+
+
+def test_layers_and_exclusions_say_themselves_what_becomes_of_the_pooler() -> None:
+    model, pooler = task_model(), "bert.pooler.dense.bias"
+    with_it = ["bitfit", "bitfit[b_q]", "bitfit[all-but-key]", "bitfit[pooler]"]
+    without = ["bitfit@1", "bitfit[b_q]@1", "bitfit[no-pooler]", "bitfit[b_q,all-but-pooler]"]
+    assert all(pooler in {slot.name for slot in select(model, name).slots} for name in with_it)
+    assert not any(pooler in {slot.name for slot in select(model, name).slots} for name in without)
+    assert (
+        select(task_model("roberta"), "bitfit[b_q]").slots
+        == select(task_model("roberta"), "bitfit[b_q,no-pooler]").slots
+    )
+
+
+def test_an_optimizer_gets_what_can_move_and_nothing_else() -> None:
+    model = task_model("gpt2")
+    selection = select(model, "bitfit")
+    selection.freeze()
+    alive = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert [id(parameter) for parameter in selection.trainable_parameters()] == [id(parameter) for parameter in alive]
+    bert = select(task_model(), "bitfit")
+    names = {slot.name for slot in bert.slots if "key" in slot.name}
+    assert not {id(bert.model.get_parameter(name)) for name in names} & {id(p) for p in bert.trainable_parameters()}
 
 
 def test_each_term_is_a_part_of_bitfit() -> None:
@@ -221,6 +263,10 @@ def test_selections_are_equal_where_what_they_select_is() -> None:
 
 def test_a_selection_reads_as_what_it_is() -> None:
     assert repr(select(task_model(), "bitfit")).startswith("Selection('bitfit', head='full': 707 of ")
+    assert "slots; 64 in keys' biases stay as they are, since softmax cancels them)" in repr(
+        select(task_model(), "bitfit")
+    )
+    assert repr(select(task_model("roberta"), "frozen")).endswith("in 4 slots)")
 
 
 def test_values_are_copies_by_key() -> None:

@@ -1,6 +1,7 @@
 """`bitfit`: the biases of the encoder, all of them or some by term and layer (Ben Zaken and others, 2022).
 
-`bitfit[auto:0.04%]` and `bitfit[auto:5000]` spend a budget on the terms that bring most to a task.
+Chosen terms train with the pooler's bias, as in the authors' code: `bitfit[b_q]`. `bitfit[b_q,no-pooler]` leaves it
+out, and so do layers after an @. `bitfit[auto:0.04%]` and `bitfit[auto:5000]` spend a budget on the terms that bring most.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from bitfit.methods.slot import Slot
 
 AUTO = "auto:"
 ALL_BUT = "all-but-"
+POOLER, NO_POOLER = "pooler", "no-pooler"
 
 
 class BitFit(Family):
@@ -75,12 +77,12 @@ def _roles(name: MethodName, found: Iterable[Term]) -> set[str]:
     known = {term.role for term in found}
     words = {role: role for role in sorted(known)} | {symbol: role for role, symbol in SYMBOLS.items() if role in known}
     left_out = {word[len(ALL_BUT) :] for word in name.terms if word.startswith(ALL_BUT)}
-    wanted = {word for word in name.terms if not word.startswith(ALL_BUT)}
+    wanted = {word for word in name.terms if not word.startswith(ALL_BUT) and word != NO_POOLER}
     for word in sorted(wanted | left_out):
         if word not in words:
             raise RequestError(f"'{name.text}' names no term of this model: '{word}'. {nearest(word, words)}")
-    roles = {words[word] for word in wanted} if wanted else known
-    return roles - {words[word] for word in left_out}
+    roles = {words[word] for word in wanted} | ({POOLER} & known) if wanted else known
+    return roles - {words[word] for word in left_out} - ({POOLER} if NO_POOLER in name.terms else set())
 
 
 def _listing(found: Iterable[Term]) -> str:

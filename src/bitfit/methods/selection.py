@@ -38,7 +38,17 @@ class Selection:
     def __repr__(self) -> str:
         total = sum(parameter.numel() for parameter in self.model.parameters())
         share = f"{self.size:,} of {total:,} parameters, {self.size / total:.3%}"
-        return f"Selection({self.method!r}, head={self.head!r}: {share}, in {len(self.slots)} slots)"
+        where = f"in {len(self.slots)} slots{self._inert()}"
+        return f"Selection({self.method!r}, head={self.head!r}: {share}, {where})"
+
+    def _inert(self) -> str:
+        """How many elements stay as they are, and why."""
+        sizes = {
+            place: sum(slot.size for slot in self.slots if slot.inert and slot.in_head == in_head)
+            for place, in_head in (("keys' biases", False), ("biases of the head", True))
+        }
+        found = [f"{size:,} in {place}" for place, size in sizes.items() if size]
+        return f"; {' and '.join(found)} stay as they are, since softmax cancels them" if found else ""
 
     def values(self) -> dict[str, Tensor]:
         """A copy of what the slots hold, by key: 1-D for chosen elements, else in the parameter's shape."""
@@ -47,6 +57,11 @@ class Selection:
             tensor = self.model.get_parameter(slot.name).detach()
             found[slot.key] = tensor.clone() if slot.index is None else tensor.flatten()[torch.from_numpy(slot.index)]
         return found
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The parameters to give to an optimizer, in the model's order: those of which some element can move."""
+        names = dict.fromkeys(slot.name for slot in self.slots if not slot.inert)
+        return [self.model.get_parameter(name) for name in names]
 
     def freeze(self) -> None:
         """Make any training loop train this and nothing else. Call it before building the optimizer.
