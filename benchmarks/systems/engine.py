@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from benchmarks.meter import Meter
 from benchmarks.plan import GRID_RATES, GRID_SEEDS, Request
 from bitfit.backbone.load import Backbone
+from bitfit.backbone.memory import keep_freed_memory
 from bitfit.data.examples import TaskData
 from bitfit.runtime.precision import compute_format
 from bitfit.training.config import TrainConfig
@@ -42,6 +43,7 @@ def configs(request: Request) -> list[TrainConfig]:
 
 def measure(request: Request, backbone: Backbone, data: TaskData, meter: Meter) -> Mapping[str, object]:
     """Train; gives validation accuracy after the last step, and what else is worth keeping."""
+    keep_freed_memory()  # as the command line does
     wanted = configs(request)
     passes = [wanted] if request.system.together else [[config] for config in wanted]
     accuracies: list[float] = []

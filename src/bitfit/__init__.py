@@ -1,4 +1,4 @@
-"""The public names of bitfit, each loaded on first use; knows nothing itself.
+"""The public names of bitfit, each loaded on first use.
 
 Importing the package loads no torch, configures no logging, sets no seed and reads no file.
 """
@@ -10,35 +10,71 @@ if TYPE_CHECKING:
     from bitfit import errors as errors
     from bitfit.backbone.anatomy import Term as Term
     from bitfit.backbone.anatomy import terms as terms
+    from bitfit.backbone.heads import Head as Head
     from bitfit.backbone.load import Backbone as Backbone
     from bitfit.backbone.load import load as load
+    from bitfit.backbone.memory import keep_freed_memory as keep_freed_memory
+    from bitfit.data.answer import Answer as Answer
+    from bitfit.data.encode.spans import Span as Span
+    from bitfit.data.examples import Examples as Examples
+    from bitfit.data.examples import TaskData as TaskData
+    from bitfit.data.options import DataOptions as DataOptions
+    from bitfit.data.table import TaskTable as TaskTable
     from bitfit.data.task import Task as Task
     from bitfit.delta.delta import Delta as Delta
+    from bitfit.delta.delta import Reverter as Reverter
     from bitfit.inference.evaluate import evaluate as evaluate
+    from bitfit.inference.predict_file import InputFile as InputFile
+    from bitfit.inference.predict_file import Written as Written
     from bitfit.inference.predict_file import predict_file as predict_file
+    from bitfit.inference.predictor import Predictor as Predictor
     from bitfit.inference.predictor import predict as predict
+    from bitfit.methods.budget import Scored as Scored
+    from bitfit.methods.insertion import Insertion as Insertion
     from bitfit.methods.method import Method as Method
     from bitfit.methods.method import select as select
     from bitfit.methods.selection import Selection as Selection
+    from bitfit.methods.slot import Slot as Slot
+    from bitfit.training.checkpoint import Checkpoints as Checkpoints
     from bitfit.training.config import TrainConfig as TrainConfig
+    from bitfit.training.rank import Ranking as Ranking
     from bitfit.training.rank import rank as rank
     from bitfit.training.run import Run as Run
     from bitfit.training.train import train as train
     from bitfit.training.train import train_rows as train_rows
+    from bitfit.watcher import Watcher as Watcher
 
 __version__ = "0.1.0"
 
 # Name -> the module that defines it.
 _HOMES = {
+    "Answer": "bitfit.data.answer",
     "Backbone": "bitfit.backbone.load",
+    "Checkpoints": "bitfit.training.checkpoint",
+    "DataOptions": "bitfit.data.options",
     "Delta": "bitfit.inference.predictor",  # which says how a delta answers
+    "Examples": "bitfit.data.examples",
+    "Head": "bitfit.backbone.heads",
+    "InputFile": "bitfit.inference.predict_file",
+    "Insertion": "bitfit.methods.insertion",
     "Method": "bitfit.methods.method",
+    "Predictor": "bitfit.inference.predictor",
+    "Ranking": "bitfit.training.rank",
+    "Reverter": "bitfit.delta.delta",
     "Run": "bitfit.training.run",
+    "Scored": "bitfit.methods.budget",
     "Selection": "bitfit.methods.selection",
+    "Slot": "bitfit.methods.slot",
+    "Span": "bitfit.data.encode.spans",
     "Task": "bitfit.data.task",
+    "TaskData": "bitfit.data.examples",
+    "TaskTable": "bitfit.data.table",
     "Term": "bitfit.backbone.anatomy",
     "TrainConfig": "bitfit.training.config",
+    "Watcher": "bitfit.watcher",
+    "Written": "bitfit.inference.predict_file",
     "evaluate": "bitfit.inference.evaluate",
+    "keep_freed_memory": "bitfit.backbone.memory",
     "load": "bitfit.backbone.load",
     "predict": "bitfit.inference.predictor",
     "predict_file": "bitfit.inference.predict_file",
@@ -50,16 +86,34 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
     "Backbone",
+    "Checkpoints",
+    "DataOptions",
     "Delta",
+    "Examples",
+    "Head",
+    "InputFile",
+    "Insertion",
     "Method",
+    "Predictor",
+    "Ranking",
+    "Reverter",
     "Run",
+    "Scored",
     "Selection",
+    "Slot",
+    "Span",
     "Task",
+    "TaskData",
+    "TaskTable",
     "Term",
     "TrainConfig",
+    "Watcher",
+    "Written",
     "errors",
     "evaluate",
+    "keep_freed_memory",
     "load",
     "predict",
     "predict_file",

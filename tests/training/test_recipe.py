@@ -1,5 +1,11 @@
 """What a run is given to read: texts no longer than its model's positions."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -9,7 +15,7 @@ from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.errors import RequestError
 from bitfit.inference.task_data import task_data
-from tests.models import PLACES, tiny_backbone
+from tests.models import PLACES, tiny, tiny_backbone, tiny_tokenizer
 
 
 def long_texts(max_length: int) -> TaskTable:
@@ -37,3 +43,42 @@ def test_a_length_that_was_asked_for_is_refused() -> None:
 def test_a_model_that_reads_any_length_is_left_alone() -> None:
     data = task_data(tiny_backbone("llama"), long_texts(2 * PLACES), DataOptions())
     assert data.task.max_length == 2 * PLACES
+
+
+def test_a_models_folder_and_a_dict_of_settings_are_enough(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    texts, labels = [f"w{5 + number % 40} w7" for number in range(20)], ["no", "yes"] * 10
+    settings = {
+        "epochs": np.int64(1),
+        "seed": np.int32(3),
+        "learning_rate": np.float64(0.5) / 2**6,
+        "precision": "fp32",
+    }
+    run = bitfit.train(tmp_path, (texts, labels), config=settings)
+    wanted = bitfit.TrainConfig(learning_rate=2**-7, epochs=1, seed=3, precision="fp32")
+    again = bitfit.train(bitfit.load(tmp_path), (texts, labels), "bitfit", wanted)
+    assert run.delta.to_bytes() == again.delta.to_bytes()
+    assert repr(run).startswith("Run('bitfit' on 'in-memory': train accuracy 0.")
+    order = bitfit.rank(str(tmp_path), (texts, labels), {"seed": 3, "precision": "fp32"}, short_run=False)
+    assert order.task == "in-memory"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"epoch": 1}, "There is no setting 'epoch'. Did you mean 'epochs'?"),
+        (3, "Expected a TrainConfig or a dict of its settings; found 3"),
+        ({"epochs": 0}, "epochs must be a whole number from 1 on, found 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(config: Any, words: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(words)):
+        bitfit.train(tiny_backbone("bert"), (["w5"], ["no"]), config=config)
+
+
+def test_a_revision_that_was_asked_for_is_kept_in_the_delta() -> None:
+    backbone = replace(tiny_backbone("bert"), revision="v2")
+    texts, labels = [f"w{5 + number % 40} w7" for number in range(20)], ["no", "yes"] * 10
+    delta = bitfit.train(backbone, (texts, labels), config={"epochs": 1}).delta
+    assert bitfit.Delta.from_bytes(delta.to_bytes()).settings["revision"] == "v2"

@@ -1,4 +1,4 @@
-"""Keeps freed memory inside the process, and tells a lack of memory from other errors; knows nothing of tensors.
+"""Keeps freed memory inside the process where that is asked for, and tells a lack of memory from other errors.
 
 Each step frees and takes the same large blocks. The C library's allocator gives large blocks back at once and then
 pays for every page anew: gelu, additions and products of a step ran 2 to 15 times slower for it. Only glibc has
@@ -9,10 +9,6 @@ import ctypes
 import platform
 from functools import cache
 
-import torch
-
-from bitfit.backbone.device import CPU
-
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # numbers of glibc's malloc.h
 TOP_PAD = 64 << 20  # bytes taken at once when the heap grows
 NEVER = 2**31 - 1
@@ -21,11 +17,12 @@ WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory",
 
 
 @cache
-def keep_freed_memory(device: torch.device = CPU) -> bool:
-    """Tell the allocator to keep what is freed; True if it listened. Done once for the process, and never for a GPU:
-    what it frees is its own allocator's."""
-    if device.type != "cpu":
-        return False
+def keep_freed_memory() -> bool:
+    """Tell the C library's allocator to keep what is freed, for this whole process and for good; True if it listened.
+
+    Training and answering on a processor run faster for it, but the process never gets smaller: the command line does
+    it, since its process is bitfit's alone, and the library leaves it to whoever owns the process.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
@@ -35,6 +32,8 @@ def keep_freed_memory(device: torch.device = CPU) -> bool:
 
 def ran_out(error: BaseException) -> bool:
     """Does this error say that memory could not be had? torch's allocator for the CPU has no type of its own."""
+    import torch  # here, since the command line keeps memory before it knows whether torch is needed
+
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)

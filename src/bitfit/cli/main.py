@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from bitfit import __version__
+from bitfit.backbone.memory import keep_freed_memory
 from bitfit.cli.output import Unread
 from bitfit.errors import BitfitError, RequestError, TrainingError, nearest
 
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: nothing is wanted there
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the process ends
+    keep_freed_memory()  # this process is the command's alone
     sys.exit(run(arguments))
 
 

@@ -12,7 +12,7 @@ from bitfit.data.task import Task
 from bitfit.files import raw
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Examples:
     """One split: example i's pieces are ids[offsets[i]:offsets[i + 1]]. Arrays may be memory maps."""
 
@@ -31,6 +31,9 @@ class Examples:
     # images: one piece for each, and `pixels` (images, channels, height, width)
     source: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Examples({len(self):,} of {len(self.ids):,} pieces)"
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -40,7 +43,7 @@ class Examples:
         return np.diff(self.offsets)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TaskData:
     """A task with its tokenized splits: train, validation, test, or more by name."""
 
@@ -48,6 +51,10 @@ class TaskData:
     splits: Mapping[str, Examples]
     notes: tuple[str, ...] = ()  # said aloud before training
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815": what a score is of
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
+        return f"TaskData({self.task.name!r}: {splits} examples)"
 
 
 def measured_json(measured_on: Mapping[str, str]) -> dict[str, Any]:

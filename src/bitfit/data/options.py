@@ -27,6 +27,11 @@ class DataOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("max_length", "train_size", "seed"):  # numpy's numbers become Python's
+            if hasattr(value := getattr(self, name), "item"):
+                object.__setattr__(self, name, value.item())
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", Path(self.data_dir))  # a text names a folder as well
         if self.max_length is not None and self.max_length < MIN_LENGTH:
             raise RequestError(f"Expected a maximum length of {MIN_LENGTH} or more; found {self.max_length}.")
         if self.train_size is not None and self.train_size < 1:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from bitfit.data.task import Task
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TaskTable:
     """Rows in one shape whatever they came from.
 
@@ -22,6 +22,10 @@ class TaskTable:
     notes: tuple[str, ...] = ()  # said aloud before training
     unlabelled: Mapping[str, pa.Table] = field(default_factory=dict)  # such as the test splits of GLUE
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815"
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {rows.num_rows:,}" for name, rows in self.splits.items())
+        return f"TaskTable({self.task.name!r}: {splits} rows)"
 
 
 class _Digest:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone, as_backbone
-from bitfit.backbone.memory import keep_freed_memory
 from bitfit.data.answer import Answer
 from bitfit.data.encode.encoder import ExampleEncoder
 from bitfit.data.encode.spans import best_spans
@@ -51,7 +50,6 @@ class Predictor:
         backbone, delta = as_backbone(backbone), as_delta(delta)
         delta.check(backbone)
         there = chosen_device(device)
-        keep_freed_memory(there)
         self.backbone, self.task = backbone, delta.task
         model = backbone.task_model(self.task.head)
         delta.insert_modules(model)
@@ -65,6 +63,12 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"Predictor({self.task.name!r} on {self.backbone.name!r})"
+
+    @overload
+    def __call__(self, texts: str) -> Answer: ...
+
+    @overload
+    def __call__(self, texts: Texts) -> Any: ...
 
     def __call__(self, texts: Texts) -> Any:
         """An Answer to one text, a list of them to many: see `bitfit.predict`."""
@@ -100,6 +104,18 @@ class Predictor:
         shares = shares / shares.sum()
         named = {label: float(share) for label, share in zip(self.task.labels, shares, strict=True)}
         return Answer(self.task.labels[int(logits.argmax())], named)
+
+
+@overload
+def predict(
+    backbone: Backbone | str | Path, delta: Delta, texts: str, precision: Precision = ..., device: Device = ...
+) -> Answer: ...
+
+
+@overload
+def predict(
+    backbone: Backbone | str | Path, delta: Delta, texts: Texts, precision: Precision = ..., device: Device = ...
+) -> Any: ...
 
 
 def predict(

@@ -1,10 +1,11 @@
 """The settings of a run, checked, and how its learning rate moves."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from bitfit.errors import RequestError
+from bitfit.errors import RequestError, nearest
 
 if TYPE_CHECKING:  # the command line reads the defaults here, and its help must not wait for torch
     from bitfit.backbone.device import Device
@@ -33,6 +34,19 @@ class TrainConfig:
     # The layers below all that trains answer once for each example, without dropout. None: where the head alone trains.
     # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
     prefix_cache: bool | None = None
+
+    @classmethod
+    def of(cls, given: "TrainConfig | Mapping[str, Any] | None") -> "TrainConfig":
+        """Settings as they are, or those of a dict; the usual ones where there are none."""
+        if isinstance(given, TrainConfig):
+            return given
+        if given is not None and not isinstance(given, Mapping):
+            raise RequestError(f"Expected a TrainConfig or a dict of its settings; found {given!r:.80}.")
+        known = [field.name for field in fields(cls)]
+        for name in given or {}:
+            if name not in known:
+                raise RequestError(f"There is no setting '{name}'. {nearest(str(name), known)}")
+        return cls(**(given or {}))
 
     def __post_init__(self) -> None:
         """Keep Python's own numbers, and refuse what cannot be, all of it at once."""

@@ -114,6 +114,7 @@ def _delta(outcome: Outcome, row: int, scores: Scores, marks: Mapping[str, Any])
         "run": request.key,
         "data": dict(request.asked["data"]),
         "measured_on": measured_json(_measured(outcome, scores)),
+        **({} if recipe.backbone.revision is None else {"revision": recipe.backbone.revision}),
         **marks,
         **({"device": device} if device != "cpu" else {}),
     }

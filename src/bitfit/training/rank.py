@@ -1,10 +1,12 @@
 """Orders the bias terms of a model by what they would bring to a task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bitfit.backbone.device import chosen_device
-from bitfit.backbone.load import Backbone
-from bitfit.backbone.memory import keep_freed_memory
+from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.options import DataOptions
 from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.budget import Measure, Scored, ranked
@@ -28,9 +30,9 @@ class Ranking:
 
 
 def rank(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     task: Data,
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
     *,
     by: Measure = "gradient",
     short_run: bool = True,
@@ -41,11 +43,10 @@ def rank(
 
     The seed of the settings draws the head and the sample; the rest of them is for the short run.
     """
-    method = Method.parse("bitfit")
-    settled = (config or TrainConfig()).settled(method)
+    backbone, method = as_backbone(backbone), Method.parse("bitfit")
+    settled = TrainConfig.of(config).settled(method)
     check_fit(backbone, method)
     device = chosen_device(settled.device)
-    keep_freed_memory(device)
     data = task_data(backbone, task, options or DataOptions())
     for note in data.notes:
         (watcher or Watcher()).note(note)

@@ -12,7 +12,7 @@ from bitfit.runtime.environment import environment
 from bitfit.training.config import TrainConfig
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """One trained row."""
 
@@ -28,6 +28,12 @@ class Run:
     stopped: bool = False  # by the user, before its end
     diverged: str | None = None  # why it ended, where a loss was no longer finite; the delta is of an epoch before
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> rows, where needed of how many
+
+    def __repr__(self) -> str:
+        metric = self.delta.task.metric
+        scores = ", ".join(f"{split} {metric} {found[metric]:.4f}" for split, found in self.scores.items())
+        ended = ", diverged" if self.diverged else ", stopped" if self.stopped else ""
+        return f"Run({self.delta.method!r} on {self.delta.task.name!r}: {scores or 'no scores'}{ended})"
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain values, without the delta's tensors."""

@@ -1,12 +1,13 @@
 """Trains a task by name, file or data: one row, or several in one pass over one backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from bitfit.backbone.device import chosen_device
 from bitfit.backbone.heads import Head
-from bitfit.backbone.load import Backbone
-from bitfit.backbone.memory import keep_freed_memory
+from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.options import DataOptions
 from bitfit.errors import BackboneError, RequestError, TrainingError
 from bitfit.inference.task_data import Data, task_data
@@ -23,28 +24,29 @@ ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
 
 
 def train(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     task: Data,
     method: str | Method = "bitfit",
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
     *,
     options: DataOptions | None = None,
     watcher: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Run:
-    """Train one row: a task by its name, a file or folder of one's own, or data already read.
+    """Train one row on a task: its name, a file or folder, or its rows in memory.
 
+    A model's name or folder stands for its backbone, and settings may be a dict: config={"epochs": 1}.
     With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe.
     """
-    configs = [config or TrainConfig()]
+    configs = [TrainConfig.of(config)]
     return train_rows(backbone, task, method, configs, options=options, watcher=watcher, checkpoints=checkpoints)[0]
 
 
 def train_rows(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     task: Data,
     method: str | Method,
-    configs: Sequence[TrainConfig],
+    configs: Sequence[TrainConfig | Mapping[str, Any]],
     *,
     options: DataOptions | None = None,
     watcher: Watcher | None = None,
@@ -55,14 +57,16 @@ def train_rows(
     A row whose loss is no longer finite ends there: its run and its delta say so, and `best_run` passes it over. Where
     none is left, that is a TrainingError.
     """
-    _check_kinds(backbone, configs)
-    method, watcher = Method.of(method), watcher or Watcher()
+    if not configs or isinstance(configs, TrainConfig | Mapping):
+        raise RequestError(f"Expected a list with one TrainConfig for each row; found {configs!r:.80}.")
+    settings = [TrainConfig.of(config) for config in configs]
+    backbone, method, watcher = as_backbone(backbone), Method.of(method), watcher or Watcher()
     check_fit(backbone, method)
-    keep_freed_memory(chosen_device(configs[0].device))  # a GPU that is not there is refused before data is read
+    chosen_device(settings[0].device)  # a GPU that is not there is refused before data is read
     data = task_data(backbone, task, options or DataOptions())
     for note in data.notes:
         watcher.note(note)
-    recipe = Recipe.of(backbone, data, method, configs)
+    recipe = Recipe.of(backbone, data, method, settings)
     runs = _train(recipe, ResumableRequest.of(recipe.asked(), checkpoints), watcher)
     if all(run.diverged for run in runs):
         if checkpoints is not None:
@@ -108,10 +112,3 @@ def _one_after_another(first: Built, request: ResumableRequest, watcher: Watcher
         if runs[-1].stopped:
             break
     return runs
-
-
-def _check_kinds(backbone: Backbone, configs: Sequence[TrainConfig]) -> None:
-    if not isinstance(backbone, Backbone):
-        raise RequestError(f"Expected a backbone, as bitfit.load gives it; found {backbone!r:.80}.")
-    if not configs or not all(isinstance(config, TrainConfig) for config in configs):
-        raise RequestError(f"Expected one TrainConfig for each row; found {configs!r:.80}.")
