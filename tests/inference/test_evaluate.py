@@ -106,7 +106,7 @@ def test_labels_that_the_delta_does_not_know_are_named_by_row(backbone: Backbone
 
 
 def test_a_delta_of_rows_in_memory_asks_for_them(backbone: Backbone, delta: Delta) -> None:
-    with pytest.raises(RequestError, match=r"trained on data of your own, 'in-memory'.*or give it as `data`"):
+    with pytest.raises(RequestError, match=r"trained on data of your own, 'in-memory'.*or `data` in Python"):
         bitfit.evaluate(backbone, delta)
 
 

@@ -24,6 +24,7 @@ MARKS = (
     "stopped",
     "diverged",
     "measured_on",
+    "revision",
     "device",
 )  # in a delta's settings, beside those of the training
 
