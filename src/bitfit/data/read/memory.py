@@ -115,7 +115,8 @@ def _from_frame(data: Any, place: str) -> Chunk:
     if hasattr(data, "iloc"):  # pandas: by its own lists, since a column of objects need not have an Arrow type
         return _from_columns([(name, data.iloc[:, at].tolist()) for at, name in enumerate(data.columns)], place)
     labels: Mapping[str, tuple[str, ...]] = {}
-    if hasattr(data, "with_format"):  # a Dataset: the format applies its selection and order of rows
+    if hasattr(data, "with_format") and hasattr(data, "num_rows"):  # a Dataset, and no stream of one
+        # The format applies its selection and order of rows.
         labels, data = feature_names(getattr(data, "features", None) or {}), data.with_format("arrow")[:]
     if not hasattr(data, "__arrow_c_stream__"):
         raise RequestError(f"Expected rows: {FORMS}; found {_kind(data)}, which gives none. Collect its rows first.")
