@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bitfit.runtime import attention, dropout
-from bitfit.training import loss_queue
+from bitfit.training import progress
 
 GPU = torch.device("meta")
 aten = torch.ops.aten
@@ -67,7 +67,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """The stand-in, with what a processor's torch has not: page-locked memory, generators, losses under way."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(dropout, "_generator", lambda seed, device: torch.Generator().manual_seed(0))
-    monkeypatch.setattr(loss_queue, "to_host", lambda values: torch.zeros(values.shape))
+    monkeypatch.setattr(progress, "to_host", lambda values: torch.zeros(values.shape))
     monkeypatch.setattr(attention, "has_kernel", lambda device: True)
     return GPU
 

@@ -298,10 +298,10 @@ def test_a_folder_that_cannot_be_made_is_told_before_training(backbone: bitfit.B
 
 
 def test_two_processes_do_not_train_the_same_run(backbone: bitfit.Backbone, tmp_path: Path) -> None:
-    keeper = CheckpointWriter(place(tmp_path), {}, {}, print)
+    writer = CheckpointWriter(place(tmp_path), {}, {}, print)
     with pytest.raises(TrainingError, match="Another process"):
         bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))
-    keeper.close()
+    writer.close()
 
 
 def test_none_are_written_where_none_are_wanted(backbone: bitfit.Backbone, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_none_are_written_where_none_are_wanted(backbone: bitfit.Backbone, tmp_p
 def test_large_states_are_written_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    keeper = CheckpointWriter(Checkpoints(tmp_path / "c", 5.0), {}, {}, print)
+    writer = CheckpointWriter(Checkpoints(tmp_path / "c", 5.0), {}, {}, print)
     state = State({}, {"theta": np.zeros(100, np.float32)})
     written = []
 
@@ -323,7 +323,7 @@ def test_large_states_are_written_less_often(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(checkpoint, "write_whole", slow)
     for step in range(10000):
         clock[0] += 0.1
-        keeper.keep(step, lambda: state)
+        writer.write_when_due(step, lambda: state)
     assert len(written) / clock[0] < 0.01
     assert len(written) >= 7
     assert written[0] == pytest.approx(5.0, abs=0.2), "until one has been written, its size says what it will cost"

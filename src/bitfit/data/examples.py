@@ -42,6 +42,10 @@ class Examples:
         """Pieces of each example."""
         return np.diff(self.offsets)
 
+    def tokens_of(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the pieces of these examples lie in the split, end to end."""
+        return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in which])
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TaskData:

@@ -1,4 +1,4 @@
-"""A delta and its backbone as an ordinary transformers checkpoint; knows nothing of how deltas are stored.
+"""A delta and its backbone as an ordinary transformers checkpoint.
 
 The folder loads without this package: `AutoModelForSequenceClassification.from_pretrained(folder)`.
 """

@@ -1,4 +1,4 @@
-"""A `lora` delta as a PEFT adapter folder, and back; knows nothing of training.
+"""A `lora` delta as a PEFT adapter folder, and back.
 
 The folder is what `PeftModel.from_pretrained` reads: adapter_config.json and adapter_model.safetensors. PEFT leaves
 its name for the adapter out of the file's keys, and puts its own two levels of the tree before them.

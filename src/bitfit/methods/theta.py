@@ -1,6 +1,6 @@
 """One row: the values of a selection laid end to end, and the way back to named tensors.
 
-Theta is the matrix of all rows, (rows, P). Knows nothing of how the values change.
+Theta is the matrix of all rows, (rows, P).
 """
 
 from collections.abc import Mapping, Sequence

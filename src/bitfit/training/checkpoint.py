@@ -1,7 +1,7 @@
 """Checkpoints: what a run needs to go on after a kill, in a folder beside its result.
 
 Each is one safetensors file with a JSON document and a checksum; it is written whole or not at all, and the last two
-are kept. How often depends on what they cost. Knows nothing of models, data or what the values mean.
+are kept. How often depends on what they cost.
 """
 
 import json
@@ -125,7 +125,7 @@ class CheckpointWriter:
             self.say("No checkpoint is whole: starting from the beginning")
         return None
 
-    def keep(self, step: int, state: Callable[[], State], last: bool = False) -> None:
+    def write_when_due(self, step: int, state: Callable[[], State], last: bool = False) -> None:
         """Write a checkpoint if one is due. The last one need not wait for its time, but may not cost too much."""
         now = time.monotonic()
         if not last and now - self.last < self.place.every:

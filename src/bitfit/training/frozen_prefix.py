@@ -1,7 +1,7 @@
 """What the layers below all that trains make of each example, computed once: every epoch starts there.
 
 They have no dropout then, whether their answers are kept or not. Where the head alone trains, these are all layers. The
-values lie in memory-mapped files in the cache folder, which together have a limit. Knows nothing of methods.
+values lie in memory-mapped files in the cache folder, which together have a limit.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class States:
 
     def of(self, examples: Examples, which: NDArray[np.int64]) -> Tensor:
         """Those of some examples, end to end."""
-        found = self.values[_places(examples, which) if self.per_token else which]
+        found = self.values[examples.tokens_of(which) if self.per_token else which]
         tensor = torch.from_numpy(np.ascontiguousarray(found))
         return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
@@ -197,7 +197,7 @@ def _filled(
         while room.done < len(examples):
             which, states = budget.fit(lambda tokens: _next(model, examples, room.done, tokens))
             bits = states.view(torch.int16) if states.dtype == torch.bfloat16 else states
-            room.values[which if model.boundary_per_text else _places(examples, which)] = bits.numpy()
+            room.values[which if model.boundary_per_text else examples.tokens_of(which)] = bits.numpy()
             room.note(room.done + len(which), now=room.done + len(which) == len(examples))
     finally:
         room.close()
@@ -216,11 +216,6 @@ def _sample(model: RowModel, data: TaskData) -> Tensor:
     examples = next(iter(data.splits.values()))
     with torch.no_grad():
         return model.read(batch_of(examples, np.zeros(1, np.int64), (1,), model.device)).cpu()
-
-
-def _places(examples: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the tokens of these examples stand in their split."""
-    return np.concatenate([np.arange(examples.offsets[i], examples.offsets[i + 1]) for i in which])
 
 
 def _make_room(entry: Path, need: int) -> None:

@@ -1,13 +1,11 @@
 """The only training loop: rows of one matrix over one frozen backbone, each with its own data and settings.
 
-`Training.run` is the loop and `Training.step` the step; read those two first. Knows nothing of files, commands or
-what the rows stand for.
+`Training.run` is the loop and `Training.step` the step; read those two first.
 """
 
 import math
 import time
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -28,9 +26,16 @@ from bitfit.runtime.row_model import RowModel
 from bitfit.training import order
 from bitfit.training.checkpoint import CheckpointWriter, State
 from bitfit.training.config import TrainConfig, factor
-from bitfit.training.loss_queue import Shares, StepLosses
 from bitfit.training.optimizer import RowAdamW
-from bitfit.training.train_scores import TrainScores
+from bitfit.training.progress import (
+    Progress,
+    Shares,
+    StepLosses,
+    TrainScores,
+    diverged_in_training,
+    diverged_in_validation,
+    rate_of,
+)
 from bitfit.watcher import Watcher
 
 
@@ -45,31 +50,11 @@ class Job:
     start: Tensor  # (rows, P); the training takes it over
 
 
-@dataclass
-class Progress:
-    """How far one row is, and the best it has been. All of it goes into a checkpoint."""
-
-    config: TrainConfig
-    steps: int  # in all
-    step: int = 0
-    epoch: int = 0  # finished ones
-    best_score: float | None = None
-    best_epoch: int = 0
-    loss_sum: float = 0.0  # of this epoch's steps
-    history: list[dict[str, Any]] = field(default_factory=list)
-    ended: bool = False
-    diverged: str | None = None  # why it ended, where a loss was no longer finite
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the settings, as plain values."""
-        return {name: value for name, value in asdict(self).items() if name != "config"}
-
-
 class Training:
-    """A job under way. With a keeper it writes checkpoints, and goes on from the last one."""
+    """A job under way. With a writer it writes checkpoints, and goes on from the last one."""
 
-    def __init__(self, job: Job, watcher: Watcher, keeper: CheckpointWriter | None = None) -> None:
-        self.job, self.watcher, self.keeper = job, watcher, keeper
+    def __init__(self, job: Job, watcher: Watcher, writer: CheckpointWriter | None = None) -> None:
+        self.job, self.watcher, self.writer = job, watcher, writer
         self.train: Examples = job.data.splits["train"]
         self.validation = job.data.splits.get("validation")
         self.orders = [order.RowOrder(c.seed, len(self.train), c.batch_size) for c in job.configs]
@@ -96,13 +81,13 @@ class Training:
             self.finish_epochs()  # a checkpoint may stand between a step and its scores
             while self.active:
                 self.step()
-                self._keep()
+                self._checkpoint()
                 self.finish_epochs()
             if not all(state.diverged for state in self.progress):  # then there is nothing to go on to
-                self._keep(last=True)
+                self._checkpoint(last=True)
         except KeyboardInterrupt:
             self.stopped = True
-            self._keep_unscored()
+            self._take_unscored_as_best()
 
     def step(self) -> None:
         """One optimizer step of every active row. On a GPU the host waits for nothing but the step before."""
@@ -112,7 +97,7 @@ class Training:
         self.unread.append(StepLosses(self.active, [state.step for state in states], self.tokens, shares))
         self.optimizer.step(
             _taken(self.theta),
-            [_rate(state) * factor(state.config, state.step, state.steps) for state in states],
+            [rate_of(state) * factor(state.config, state.step, state.steps) for state in states],
             [state.config.clip for state in states],
             [state.config.weight_decay for state in states],
         )
@@ -133,7 +118,7 @@ class Training:
                 if math.isfinite(loss):
                     self.progress[row].loss_sum += loss
                 else:
-                    self._diverge(row, _diverged_in_training(self.progress[row], before, loss))
+                    self._diverge(row, diverged_in_training(self.progress[row], before, loss))
             finite = [loss for loss in found if math.isfinite(loss)]
             self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
         self._leave()
@@ -230,7 +215,7 @@ class Training:
         state, task = self.progress[row], self.job.data.task
         state.epoch += 1
         if not math.isfinite(scores.get("loss", 0.0)):
-            self._diverge(row, _diverged_in_validation(state, scores["loss"]))
+            self._diverge(row, diverged_in_validation(state, scores["loss"]))
             return
         train = {"loss": state.loss_sum / self.an_epoch[row], **self.chosen.scores(row)}
         state.loss_sum = 0.0
@@ -257,14 +242,14 @@ class Training:
 
     # ------------------------------------------------------------------ checkpoints
 
-    def _keep(self, last: bool = False) -> None:
+    def _checkpoint(self, last: bool = False) -> None:
         """Write a checkpoint if it is time."""
-        if self.keeper is not None:
-            self.keeper.keep(max(p.step for p in self.progress), self.state, last)
+        if self.writer is not None:
+            self.writer.write_when_due(max(p.step for p in self.progress), self.state, last)
 
     def _resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
-        state = None if self.keeper is None else self.keeper.latest()
+        state = None if self.writer is None else self.writer.latest()
         if state is not None:
             self.restore(state)
             self.watcher.resumed(max(p.step for p in self.progress), self.tokens)
@@ -284,15 +269,15 @@ class Training:
             "seconds": self.seconds,
             "device": self.theta.device.type,
         }
-        held = {"theta": self.theta.detach(), "best": self.best, **self.optimizer.state()}
-        held |= self.chosen.state(self.active)
-        return State(facts, {name: tensor.cpu().numpy() for name, tensor in held.items()})
+        tensors = {"theta": self.theta.detach(), "best": self.best, **self.optimizer.state()}
+        tensors |= self.chosen.state(self.active)
+        return State(facts, {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
 
     def restore(self, state: State) -> None:
         """Be where `state` was taken."""
         facts, device = state.facts, self.theta.device
         _refuse_another_device(facts.get("device", "cpu"), device.type)
-        held = {name: torch.from_numpy(values).to(device) for name, values in state.tensors.items()}
+        tensors = {name: torch.from_numpy(values).to(device) for name, values in state.tensors.items()}
         self.draws.select([self.active.index(row) for row in facts["active"]])
         self.draws.restore(facts["draws"])
         self.active = list(facts["active"])
@@ -301,11 +286,11 @@ class Training:
                 if field_.name != "config":
                     setattr(progress, field_.name, saved[field_.name])
         self.budget.tokens, self.tokens, self.seconds = facts["budget"], facts["tokens"], facts["seconds"]
-        self.theta, self.best = held["theta"].requires_grad_(), held["best"]
-        self.optimizer.restore(self.theta.data, held)
-        self.chosen.restore(self.active, held)
+        self.theta, self.best = tensors["theta"].requires_grad_(), tensors["best"]
+        self.optimizer.restore(self.theta.data, tensors)
+        self.chosen.restore(self.active, tensors)
 
-    def _keep_unscored(self) -> None:
+    def _take_unscored_as_best(self) -> None:
         """Stopped before a row's first epoch was scored: its values of now are the best there are."""
         for place, row in enumerate(self.active):
             if self.progress[row].epoch == 0:
@@ -317,33 +302,6 @@ def _taken(theta: Tensor) -> Tensor:
     grad, theta.grad = theta.grad, None
     assert grad is not None
     return grad
-
-
-def _rate(state: Progress) -> float:
-    """The row's learning rate before its schedule."""
-    assert state.config.learning_rate is not None
-    return state.config.learning_rate
-
-
-def _diverged_in_training(state: Progress, before: int, loss: float) -> str:
-    """Names the step and the learning rate."""
-    rate = _rate(state)
-    return (
-        f"The loss became {loss} at step {before + 1} of {state.steps} with learning rate {rate:g} "
-        f"({rate * factor(state.config, before, state.steps):g} at that step), seed {state.config.seed}. "
-        + _remedy(state)
-    )
-
-
-def _diverged_in_validation(state: Progress, loss: float) -> str:
-    return (
-        f"The loss on validation became {loss} after epoch {state.epoch} of {state.config.epochs} with learning rate "
-        f"{_rate(state):g}, seed {state.config.seed}. {_remedy(state)}"
-    )
-
-
-def _remedy(state: Progress) -> str:
-    return f"Expected a finite number. Try a learning rate of {_rate(state) / 3:.1g} or a longer warm-up."
 
 
 def _refuse_another_device(there: str, here: str) -> None:

@@ -17,7 +17,8 @@ from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.environment import versions
 from bitfit.training.build import Built
-from bitfit.training.loop import Progress, Training
+from bitfit.training.loop import Training
+from bitfit.training.progress import Progress
 from bitfit.training.recipe import ResumableRequest
 from bitfit.training.run import Run
 

@@ -103,7 +103,7 @@ def _change(sample: Sample) -> Tensor:
 
 def _subset(examples: Examples, which: NDArray[np.int64]) -> Examples:
     """These examples alone."""
-    pieces = np.concatenate([np.arange(examples.offsets[i], examples.offsets[i + 1]) for i in which])
+    pieces = examples.tokens_of(which)
     offsets = np.concatenate(([0], np.cumsum(examples.lengths[which])))
     labels = examples.labels[pieces if len(examples.labels) == len(examples.ids) else which]
     cuts = {len(examples): which, len(examples.ids): pieces}
