@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from bitfit.experiment.published import TABLES, Row, average, published, rows
+from bitfit.experiment.published import TABLES, Line, average, lines, published
 
-ROWS = [row for table in TABLES for row in rows(table)]
+LINES = [line for table in TABLES for line in lines(table)]
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "published.toml"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.table}-{row.model}-{row.method}-{row.split}")
-def test_every_printed_average_follows_from_its_row(row: Row) -> None:
-    found = average({task: score.mean for task, score in row.scores.items()})
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.table}-{line.model}-{line.method}-{line.split}")
+def test_every_printed_average_follows_from_its_row(line: Line) -> None:
+    found = average({task: score.mean for task, score in line.scores.items()})
     # Printed with one decimal from unrounded figures: half a unit for the average, and as much for its parts.
-    assert found == pytest.approx(row.average, abs=0.1)
+    assert found == pytest.approx(line.average, abs=0.1)
 
 
 def test_mnli_counts_once() -> None:
@@ -24,13 +24,13 @@ def test_mnli_counts_once() -> None:
 
 
 def test_every_row_scores_the_tasks_that_have_a_metric() -> None:
-    for row in ROWS:
-        assert set(row.scores) == set(published()["metrics"])
+    for line in LINES:
+        assert set(line.scores) == set(published()["metrics"])
 
 
 def test_bitfit_is_in_every_table_with_its_spread_or_its_split() -> None:
     for table in TABLES:
-        assert any(row.method == "bitfit" and row.percent <= 0.09 for row in rows(table))
+        assert any(line.method == "bitfit" and line.percent <= 0.09 for line in lines(table))
 
 
 def test_the_figures_are_those_that_were_handed_to_us() -> None:

@@ -12,7 +12,7 @@ from bitfit.cli.experiment import command
 from bitfit.errors import RequestError
 from bitfit.experiment.claims import Claim, claims
 from bitfit.experiment.plan_file import read_plan
-from bitfit.experiment.published import published, rows
+from bitfit.experiment.published import lines, published
 from bitfit.experiment.report import markdown, maybe_get_published, report
 from bitfit.experiment.results import RateChoice, Results
 from bitfit.experiment.store import Store
@@ -160,7 +160,7 @@ def test_the_table_stands_beside_the_paper_and_says_that_it_is_another_model(tmp
 def test_the_document_is_json_and_holds_every_value(tmp_path: Path) -> None:
     found = report(folder_of(tmp_path, in_order))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["runs"] == {"there": 42, "planned": 42}
+    assert found["runs"] == {"finished": 42, "planned": 42}
     first = found["methods"][0]
     assert first["percent"] == pytest.approx(0.09)
     assert first["tasks"]["rte"]["scores"]["validation"]["accuracy"]["values"] == pytest.approx([89.5, 90, 90.5])
@@ -187,7 +187,7 @@ def test_an_average_needs_every_task_and_the_seeds_that_all_have(tmp_path: Path)
     results = Results.read(Store(folder_of(tmp_path, partly)))
     assert list(results.averages("bitfit")) == [0, 1]
     assert results.averages("frozen") == {}
-    assert results.there == 42 - 3 - 6
+    assert results.finished == 42 - 3 - 6
     assert "; 9 are missing" in markdown(tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_a_test_part_is_what_is_shown_where_there_is_one(tmp_path: Path) -> None
 
 def test_published_rows_are_found_by_method() -> None:
     bitfit = maybe_get_published("bitfit")
-    assert bitfit in rows("table3")
+    assert bitfit in lines("table3")
     pruned = maybe_get_published("diff-pruning")
     assert pruned is not None
     assert (pruned.model, pruned.split) == ("bert-large", "validation")

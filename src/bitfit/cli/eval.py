@@ -43,18 +43,18 @@ def command(
 
     delta = Delta.load(file)
     backbone = load(model or delta.backbone)
-    found = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
-    for note in found.notes:
+    evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
+    for note in evaluated.notes:
         log().print(note)
     document = {
         "delta": str(file),
         "task": task or delta.task.name,
-        "split": found.split,
-        "measured_on": measured_json({found.split: found.measured_on})[found.split],
-        "scores": dict(found.scores),
-        "notes": list(found.notes),
+        "split": evaluated.split,
+        "measured_on": measured_json({evaluated.split: evaluated.measured_on})[evaluated.split],
+        "scores": dict(evaluated.scores),
+        "notes": list(evaluated.notes),
     }
-    line = f"{found.split} ({found.measured_on}): " + "  ".join(
-        f"{name} {value:.4f}" for name, value in found.scores.items()
+    line = f"{evaluated.split} ({evaluated.measured_on}): " + "  ".join(
+        f"{name} {value:.4f}" for name, value in evaluated.scores.items()
     )
     result(as_json, document, lambda console: console.print(line))

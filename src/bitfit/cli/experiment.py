@@ -1,4 +1,4 @@
-"""`bitfit experiment`: run a plan of many runs, and report what came of it; knows no method and no task."""
+"""`bitfit experiment`: run a plan of many runs, and report what came of it."""
 
 import math
 from pathlib import Path

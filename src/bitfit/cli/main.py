@@ -1,4 +1,4 @@
-"""The entry point: a table of commands, and errors turned into exit codes; knows no library function.
+"""The entry point: a table of commands, and errors turned into exit codes.
 
 Nothing heavy is imported before a command runs, so that help answers at once.
 """

@@ -23,6 +23,7 @@ NAMES = (
     "train_size",
 )
 
+KINDS = click.Choice(["class", "number", "tags", "span"])
 OPTIONS = (
     click.option("--text", metavar="COLUMN", help="Column of the text (of the question, for answers in a text)."),
     click.option("--text-pair", metavar="COLUMN", help="Column of the second text (of the context)."),
@@ -32,7 +33,9 @@ OPTIONS = (
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout."),
     click.option("--max-length", type=int, help="Pieces a text may have; the rest is cut off and counted."),
     click.option("--pool", type=click.Choice(["first", "mean"]), help="What the head reads of a text."),
-    click.option("--kind", type=click.Choice(["class", "number", "tags", "span"]), help="Default: by the columns."),
+    click.option(
+        "--kind", type=click.Choice(["class", "number", "tags", "span"]), help="Kind of task. Default: by its columns."
+    ),
     click.option("--train-size", type=int, metavar="N", help="Train on N rows drawn at random."),
 )
 
@@ -54,13 +57,16 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def device_option(command: Callable[P, T]) -> Callable[P, T]:
     """Adds --device."""
-    option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-    return option(command)
+    kinds = click.Choice(["auto", "cpu", "cuda"])
+    help_text = "auto takes a GPU that torch can use."
+    return click.option("--device", type=kinds, default="auto", show_default=True, help=help_text)(command)
 
 
 def machine_options(command: Callable[P, T]) -> Callable[P, T]:
     """Adds --precision and --device."""
-    option = click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+    kinds = click.Choice(["auto", "fp32", "bf16"])
+    help_text = "Of the frozen weights. auto takes what the processor multiplies fastest."
+    option = click.option("--precision", type=kinds, default="auto", show_default=True, help=help_text)
     return option(device_option(command))
 
 

@@ -1,4 +1,4 @@
-"""Where the commands write: results to standard output, everything else to standard error; knows no command.
+"""Where the commands write: results to standard output, everything else to standard error.
 
 With --json exactly one JSON document goes to standard output, and nothing else does.
 """

@@ -1,4 +1,4 @@
-"""What lies already where a run's file is to go, and how it gets there; knows nothing of training."""
+"""What lies already where a run's file is to go, and how it gets there."""
 
 import signal
 from collections.abc import Iterator, Mapping

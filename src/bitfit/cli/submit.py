@@ -1,4 +1,4 @@
-"""`bitfit submit`: delta files answer GLUE's unlabelled tests into the zip for its server; knows no file format."""
+"""`bitfit submit`: delta files answer GLUE's unlabelled tests into the zip for its server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,13 +98,13 @@ def _answers(
     if backbone.tokenizer is None:
         raise BackboneError(f"'{backbone.name}' has no tokenizer, so it cannot read texts.")
     predictor = Predictor(backbone, delta, **machine)
-    found = {}
+    by_file = {}
     for file in files_of(delta.task.name):
         try:
-            found[file.name] = _file_answers(file, delta, predictor, backbone.tokenizer, data_dir)
+            by_file[file.name] = _file_answers(file, delta, predictor, backbone.tokenizer, data_dir)
         except DataError as error:
             log().print(f"{file.name} is left out: {error}")
-    return found
+    return by_file
 
 
 def _file_answers(

@@ -22,11 +22,21 @@ if TYPE_CHECKING:
     from bitfit.training.run import Run
 
 
+HEADS = click.Choice(["full", "bias", "frozen"])
+SEED_HELP = "Decides the head's start, the order of the data and the dropout."
+
+
 @click.command("train")
 @click.argument("task")
 @click.option("--model", default="minilm", show_default=True, help="Embedded default, hub name or folder.")
 @click.option("--method", default="bitfit", show_default=True, help="What trains: bitfit, bitfit[b_m2,b_q], full ...")
-@click.option("--head", type=click.Choice(["full", "bias", "frozen"]), default="full", show_default=True)
+@click.option(
+    "--head",
+    type=click.Choice(["full", "bias", "frozen"]),
+    default="full",
+    show_default=True,
+    help="How much of the task's head trains.",
+)
 @click.option(
     "--recipe",
     type=click.Choice(["default", "paper"]),
@@ -35,7 +45,9 @@ if TYPE_CHECKING:
     help="The settings to start from: those shown here, or the paper's: 8 epochs at a constant rate, without decay.",
 )
 @click.option("--learning-rate", "learning_rates", metavar="RATE[,RATE...]", help="Default: what suits the method.")
-@click.option("--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]")
+@click.option(
+    "--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]", help="Of head, order, dropout."
+)
 @click.option("--batch-size", type=int, default=TrainConfig.batch_size, show_default=True)
 @click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True)
 @click.option("--schedule", type=click.Choice(["linear", "constant"]), default=TrainConfig.schedule, show_default=True)

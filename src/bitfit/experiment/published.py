@@ -1,4 +1,4 @@
-"""The figures of the paper and of two later reports, as typed rows; knows nothing of our own runs.
+"""The figures of the paper and of two later reports, as typed lines.
 
 The numbers live in published.toml beside this file and are never edited to fit a result.
 """
@@ -26,21 +26,21 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Row:
+class Line:
     """One line of a table: a method on a model over the GLUE tasks."""
 
     table: str
     method: str
     model: str
     split: str
-    source: str  # where the paper took the line from; "paper" for its own runs
+    source: str  # where the paper took it from; "paper" for its own runs
     percent: float  # of the model's parameters that train
     scores: Mapping[str, Score]
     average: float  # as printed
 
     @classmethod
-    def from_toml(cls, table: str, line: Mapping[str, Any]) -> "Row":
-        """A row of one table, with what the table's caption says of all its rows filled in."""
+    def from_toml(cls, table: str, line: Mapping[str, Any]) -> "Line":
+        """A line of one table, with what its caption says of all its lines filled in."""
         default_model = {"table1": "bert-large", "table3": "bert-base"}.get(table, "")
         return cls(
             table,
@@ -66,9 +66,9 @@ def published() -> Mapping[str, Any]:
 
 
 @cache
-def rows(table: str) -> tuple[Row, ...]:
+def lines(table: str) -> tuple[Line, ...]:
     """The lines of one of TABLES, in the printed order."""
-    return tuple(Row.from_toml(table, line) for line in published()[table])
+    return tuple(Line.from_toml(table, line) for line in published()[table])
 
 
 def average(scores: Mapping[str, float]) -> float:

@@ -79,14 +79,14 @@ def _on_column(results: Results, column: Column) -> str:
 
 
 def _of_seeds(results: Results) -> list[str]:
-    found = [
+    cells = [
         f"{column.name} `{method.label}` " + ", ".join(f"{value:.1f}" for value in figure.values)
         for column in results.columns
         for method in results.plan.methods
         if (figure := results.maybe_get_figure(column, method.label)) is not None and (figure.std or 0.0) > SPREAD
     ]
     start = f"Seeds disagree (a standard deviation above {SPREAD:g} points), so that a mean stands for no run: "
-    return [f"{start}{'; '.join(found)}."] if found else []
+    return [f"{start}{'; '.join(cells)}."] if cells else []
 
 
 # ---------------------------------------------------------------------- learning rates
@@ -103,13 +103,13 @@ def _of_rates(results: Results) -> list[str]:
 
 def _numbers(results: Results) -> list[str]:
     """Tasks on which one method had more rates to choose from than another."""
-    found = []
+    cells = []
     for task in results.plan.tasks:
         counts = {method: len(choice.tried) for (label, method), choice in results.rates.items() if label == task.label}
         if len(set(counts.values())) > 1:
-            found.append(f"{task.label} " + ", ".join(f"`{method}` {count}" for method, count in counts.items()))
+            cells.append(f"{task.label} " + ", ".join(f"`{method}` {count}" for method, count in counts.items()))
     start = "Numbers of learning rates tried, where a longer list is an advantage: "
-    return [f"{start}{'; '.join(found)}."] if found else []
+    return [f"{start}{'; '.join(cells)}."] if cells else []
 
 
 def _same_split(results: Results, several: bool) -> list[str]:
@@ -122,20 +122,20 @@ def _same_split(results: Results, several: bool) -> list[str]:
 
 
 def _edges(rates: Mapping[tuple[str, str], RateChoice]) -> list[str]:
-    found = [
+    cells = [
         f"{task} `{method}` {choice.chosen:g} ({'highest' if choice.chosen == max(choice.tried) else 'lowest'} of "
         f"{len(choice.tried)})"
         for (task, method), choice in rates.items()
         if choice.at_edge
     ]
-    return [f"At the edge of its list, so that a better rate may lie beyond: {'; '.join(found)}."] if found else []
+    return [f"At the edge of its list, so that a better rate may lie beyond: {'; '.join(cells)}."] if cells else []
 
 
 def _missing(rates: Mapping[tuple[str, str], RateChoice]) -> list[str]:
-    found = [
+    cells = [
         f"{task} `{method}` {_listed(choice.missing)}" for (task, method), choice in rates.items() if choice.missing
     ]
-    return [f"Rates of the plan without a finished run: {'; '.join(found)}."] if found else []
+    return [f"Rates of the plan without a finished run: {'; '.join(cells)}."] if cells else []
 
 
 def _listed(rates: Sequence[float]) -> str:

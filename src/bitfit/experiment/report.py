@@ -7,7 +7,7 @@ from typing import Any
 from bitfit.data.examples import measured_json, measured_text
 from bitfit.experiment.claims import Claim, claims
 from bitfit.experiment.plan import PlannedMethod, PlannedTask
-from bitfit.experiment.published import Row, average, rows
+from bitfit.experiment.published import Line, average, lines
 from bitfit.experiment.remarks import remarks
 from bitfit.experiment.results import Column, RateChoice, Results, figure
 from bitfit.experiment.significance import LEVEL, Difference, Figure
@@ -28,12 +28,12 @@ def report(folder: Path) -> dict[str, Any]:
     return {
         "name": results.plan.name,
         "model": results.plan.model,
-        "runs": {"there": results.there, "planned": results.planned},
+        "runs": {"finished": results.finished, "planned": results.planned},
         "methods": [_method(results, method) for method in results.plan.methods],
         "published": [
-            _published(results, row)
+            _published(results, line)
             for method in results.plan.methods
-            if (row := maybe_get_published(method.label)) is not None
+            if (line := maybe_get_published(method.label)) is not None
         ],
         "remarks": remarks(results),
         "test": {"level": LEVEL, "test": "Welch's t, two-sided", "correction": "Holm, over the pairs of a claim"},
@@ -79,24 +79,24 @@ def _scores(runs: Sequence[Document], split: str) -> dict[str, Any]:
     return {metric: Figure(tuple(100 * scores[metric] for scores in own)).to_json() for metric in own[0]}
 
 
-def maybe_get_published(method: str) -> Row | None:
-    """The paper's row of a method: of its table of subsets, else of its first table, validation before test."""
-    found = [row for table in ("table3", "table1") for row in rows(table) if row.method == method]
-    return min(found, key=lambda row: (row.table != "table3", row.split != "validation"), default=None)
+def maybe_get_published(method: str) -> Line | None:
+    """The paper's line of a method: of its table of subsets, else of its first table, validation before test."""
+    candidates = [line for table in ("table3", "table1") for line in lines(table) if line.method == method]
+    return min(candidates, key=lambda line: (line.table != "table3", line.split != "validation"), default=None)
 
 
-def _published(results: Results, row: Row) -> dict[str, Any]:
-    """A published row, cut down to the tasks that were run, with its own average over them."""
-    names = [column.name for column in results.columns if column.name in row.scores]
-    scores = {name: row.scores[name] for name in names}
+def _published(results: Results, line: Line) -> dict[str, Any]:
+    """A published line, cut down to the tasks that were run, with its own average over them."""
+    names = [column.name for column in results.columns if column.name in line.scores]
+    scores = {name: line.scores[name] for name in names}
     whole = len(names) == len(results.columns) and names
     return {
-        "method": row.method,
-        "model": row.model,
-        "split": row.split,
-        "source": row.source,
-        "table": row.table,
-        "percent": row.percent,
+        "method": line.method,
+        "model": line.model,
+        "split": line.split,
+        "source": line.source,
+        "table": line.table,
+        "percent": line.percent,
         "scores": {name: {"mean": score.mean, "std": score.std} for name, score in scores.items()},
         "average": average({name: score.mean for name, score in scores.items()}) if whole else None,
     }
@@ -123,12 +123,12 @@ def markdown(folder: Path) -> str:
 
 def _head(results: Results) -> str:
     plan = results.plan
-    missing = results.planned - results.there
+    missing = results.planned - results.finished
     return "\n".join(
         [
             f"# {plan.name}",
             "",
-            f"{results.there} of {results.planned} runs{f'; {missing} are missing' if missing else ''}. "
+            f"{results.finished} of {results.planned} runs{f'; {missing} are missing' if missing else ''}. "
             f"Model: {plan.model}. Percent, mean ± standard deviation over seeds. A validation score is the best "
             "epoch's, chosen on that same part; a test was read once, after every choice.",
             "*Lines in italics are published figures of another model*: they show the shape to expect, not a score to "
@@ -148,9 +148,9 @@ def _table(results: Results) -> str:
     lines.append(_line("---", *["---:"] * (1 + len(columns) + several)))
     for method in results.plan.methods:
         lines.append(_own_line(results, columns, method, several))
-        row = maybe_get_published(method.label)
-        if row is not None and any(column.name in row.scores for column in columns):
-            lines.append(_published_line(results, columns, row, several))
+        line = maybe_get_published(method.label)
+        if line is not None and any(column.name in line.scores for column in columns):
+            lines.append(_published_line(results, columns, line, several))
     return "\n".join(lines)
 
 
@@ -162,12 +162,14 @@ def _own_line(results: Results, columns: Sequence[Column], method: PlannedMethod
     return _line(f"`{method.label}`", "-" if share is None else f"{share:.2f} %", *cells, *mean)
 
 
-def _published_line(results: Results, columns: Sequence[Column], row: Row, several: bool) -> str:
-    own = _published(results, row)
-    name = f"{MODELS.get(row.model, row.model)}, {row.split}, {'the paper' if row.source == 'paper' else row.source}"
+def _published_line(results: Results, columns: Sequence[Column], line: Line, several: bool) -> str:
+    own = _published(results, line)
+    name = (
+        f"{MODELS.get(line.model, line.model)}, {line.split}, {'the paper' if line.source == 'paper' else line.source}"
+    )
     cells = [_plus(**own["scores"][c.name]) if c.name in own["scores"] else "-" for c in columns]
     mean = ([f"{own['average']:.1f}"] if own["average"] is not None else ["-"]) if several else []
-    return _line(*(f"*{text}*" if text != "-" else text for text in (name, f"{row.percent} %", *cells, *mean)))
+    return _line(*(f"*{text}*" if text != "-" else text for text in (name, f"{line.percent} %", *cells, *mean)))
 
 
 def _every_score(results: Results) -> str:

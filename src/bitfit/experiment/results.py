@@ -71,21 +71,21 @@ class Results:
     cells: Mapping[tuple[str, str], Sequence[Document]]  # runs of the chosen rate
     rates: Mapping[tuple[str, str], RateChoice]  # of every cell with a run
     splits: Mapping[str, Mapping[str, SplitFacts]]  # of a task by its label, where they are known
-    there: int  # runs whose file is there
+    finished: int  # runs whose file is there
     planned: int
 
     @classmethod
     def read(cls, store: Store) -> "Results":
         """What a folder holds of the plan beside it."""
         plan = store.plan()
-        cells, rates, there = {}, {}, 0
+        cells, rates, finished = {}, {}, 0
         for cell in plan.cells:
             labels, documents = (cell.task.label, cell.method.label), store.documents(cell)
-            there += len(documents)
+            finished += len(documents)
             if documents:
                 rates[labels] = choice = RateChoice.of(documents, cell.rates)
                 cells[labels] = [one for one in documents if one["settings"]["learning_rate"] == choice.chosen]
-        return cls(plan, cells, rates, store.splits(), there, sum(len(cell.runs) for cell in plan.cells))
+        return cls(plan, cells, rates, store.splits(), finished, sum(len(cell.runs) for cell in plan.cells))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -98,12 +98,12 @@ class Results:
             return []
         splits = dict.fromkeys(split for run in runs for split in run["scores"])
         parts = PARTS.get(task.label, {}) or {"test" if "test" in splits else "validation": task.label}
-        found = []
+        columns = []
         for split, name in parts.items():
             metric = next((main_score(run, split)[0] for run in runs if split in run["scores"]), None)
             if metric:
-                found.append(Column(name, task.label, split, metric))
-        return found
+                columns.append(Column(name, task.label, split, metric))
+        return columns
 
     def of(self, task: PlannedTask, method: PlannedMethod) -> Sequence[Document]:
         """The chosen runs of a cell."""

@@ -145,7 +145,7 @@ class Runner:
         data = self._data(cell.task)
         seen = {name: split for name, split in data.splits.items() if name in CHOOSING}
         checkpoints = self.store.checkpoints(cell, runs)
-        found = train_rows(
+        trained = train_rows(
             self.backbone,
             replace(data, splits=seen, notes=()),  # the notes were said when the data was read
             cell.method.method,
@@ -153,9 +153,9 @@ class Runner:
             watcher=self.watcher,
             checkpoints=checkpoints,
         )
-        if len(found) < len(runs) or any(run.stopped for run in found):
+        if len(trained) < len(runs) or any(run.stopped for run in trained):
             return False  # the checkpoints stay: the same call goes on from them
-        for planned, run in zip(runs, found, strict=True):
+        for planned, run in zip(runs, trained, strict=True):
             if run.diverged:
                 self.failed[planned.name] = run.diverged
             else:
@@ -221,10 +221,10 @@ class Runner:
         """The mean absolute change of each term, a value for each layer; of bias methods alone."""
         if not cell.method.method.is_bias_method:
             return {}
-        found: dict[str, list[float]] = {}
+        by_term: dict[str, list[float]] = {}
         for change in changes(delta, self.backbone):
-            found.setdefault(change.symbol or change.role, []).append(float(f"{change.change:.{DIGITS}g}"))
-        return found
+            by_term.setdefault(change.symbol or change.role, []).append(float(f"{change.change:.{DIGITS}g}"))
+        return by_term
 
     def _data(self, task: PlannedTask) -> TaskData:
         """A task's examples; read once, since all cells of a task follow one another."""
