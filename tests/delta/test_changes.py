@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import bitfit
-from bitfit.delta.changes import Change, by_layer, changes
-from bitfit.delta.figure import draw_changes
+from bitfit.delta.changes import Change, by_layer, changes, draw_changes
 from bitfit.errors import DeltaError
 from tests.models import tiny_backbone
 

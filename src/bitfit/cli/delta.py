@@ -82,7 +82,7 @@ def changes(file: Path, model_name: str | None, plot: Path | None, overwrite: bo
     if plot is not None:
         check_new(plot, overwrite, "--plot")
     from bitfit.delta.changes import changes as changes_of
-    from bitfit.delta.figure import draw_changes
+    from bitfit.delta.changes import draw_changes
 
     delta = _load(file)
     found = changes_of(delta, _backbone(model_name or delta.backbone))
