@@ -47,10 +47,10 @@ class Encoder:
         self.known = _listed(model.config)
         self.takes_types = takes_types(model)
         self.layers = max(1, getattr(model.config, "num_hidden_layers", 1))
-        # The order matters: layers are swapped while their weights are the backbone's own, then what they hold moves
-        # to the device, and only weights that are there may be joined.
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # which reads one state of a text: the head has it
+        # The order matters: layers are swapped first, so that only what they hold moves to the device, and weights are
+        # joined where they will be used. Names are taken down last, of the parameters that are there then.
         replace_layers(model, compute)
         move(model, device)
         model.requires_grad_(False)  # what trains is handed in at each pass

@@ -46,11 +46,6 @@ class Pass:
         """What a layer is to use for a parameter of its own."""
         return own if own is None else self.values.get(id(own), own)
 
-    @property
-    def many(self) -> bool:
-        """Does it run several rows?"""
-        return self.segments is not None and self.segments.rows > 1
-
 
 _current: ContextVar[Pass] = ContextVar("bitfit_pass")
 

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from bitfit.backbone.device import CPU, fresh
 
+FEW_PLACES = 1 << 14  # that padding all rows to the longest may take whatever their lengths: some 10 MB
+
 
 @dataclass(frozen=True, eq=False)
 class Segments:
@@ -81,7 +83,7 @@ def bias_sums(gradient: Tensor, segments: Segments | None, many: bool) -> Tensor
 def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:
     """A linear layer with a weight (rows, out, in) and a bias (rows, out) for each row."""
     flat = x.reshape(-1, x.shape[-1])
-    if segments.rows * max(segments.counts) <= 2 * segments.size:
+    if segments.rows * max(segments.counts) <= max(2 * segments.size, FEW_PLACES):
         answers = _padded_product(flat, weight, bias, segments)
     else:  # one row is far longer than the rest: padding them to it would cost more than a loop
         answers = _product_by_row(flat, weight, bias, segments.bounds)
