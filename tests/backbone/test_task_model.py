@@ -1,7 +1,11 @@
 """Task models over shared weights: the same objects, a head from the seed alone, every kind on every architecture."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
+import transformers
 
 from bitfit.backbone.heads import Head, HeadKind, Pool, head_names
 from bitfit.backbone.task_model import head_start
@@ -107,3 +111,30 @@ def test_left_to_right_models_find_the_last_real_token() -> None:
 def test_a_number_is_a_regression() -> None:
     config = tiny_backbone("bert").task_model(Head("number", 1)).config
     assert (config.num_labels, config.problem_type) == (1, "regression")
+
+
+def test_threads_that_make_heads_at_once_get_those_of_their_seeds() -> None:
+    backbone, head = tiny_backbone("bert"), Head("class", 8)
+    models = [backbone.task_model(head) for _ in range(4)]
+    alone = [drawn(models[0], seed) for seed in range(4)]
+    state, loudness = torch.get_rng_state(), transformers.utils.logging.get_verbosity()
+    interval = sys.getswitchinterval()
+
+    def make(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return drawn(models[seed], seed), drawn(backbone.task_model(head), seed)
+
+    sys.setswitchinterval(1e-5)  # what is rare otherwise comes at once
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(make, [seed for _ in range(16) for seed in range(4)]))
+    finally:
+        sys.setswitchinterval(interval)
+    for number, pair in enumerate(found):
+        for own in pair:
+            assert torch.equal(own, alone[number % 4])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert transformers.utils.logging.get_verbosity() == loudness
+
+
+def drawn(model: transformers.PreTrainedModel, seed: int) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in head_start(model, seed).values()])

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.mod
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # What the architectures call the table that is read by a token's position. Tables of distances have other names.
 _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
+_LOUDNESS = threading.RLock()  # of transformers and the hub: one for the process
 _MISSING_SEED = 0  # for weights that a checkpoint lacks, such as a pooler
 
 
@@ -147,7 +149,12 @@ def as_backbone(given: "Backbone | str | Path") -> Backbone:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the loading reports and bars of transformers and the hub, here only."""
+    """Hold back the loading reports and bars of transformers and the hub, here only; threads take turns."""
+    with _LOUDNESS:
+        yield from _quietly()
+
+
+def _quietly() -> Iterator[None]:
     ours, hub = transformers.utils.logging, logging.getLogger("huggingface_hub")
     level, bars, hub_level = ours.get_verbosity(), ours.is_progress_bar_enabled(), hub.level
     ours.set_verbosity_error()

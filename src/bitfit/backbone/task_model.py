@@ -1,6 +1,7 @@
 """A head on a backbone: the architecture's own task model over shared weights; knows nothing of training."""
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,7 @@ _OWN_CLASSES = {
     "tags": (AutoModelForTokenClassification, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
     "span": (AutoModelForQuestionAnswering, MODEL_FOR_QUESTION_ANSWERING_MAPPING),
 }
+_GENERATORS = threading.RLock()  # torch's are the whole process's: one thread at a time seeds them and puts them back
 _PROBLEMS = {"class": "single_label_classification", "number": "regression", "tags": None, "span": None}
 
 
@@ -79,9 +81,12 @@ def head_start(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
-    """Draw from `seed` here, on the processor and on this device, and leave the global generators as they were."""
+    """Draw from `seed` here, on the processor and on this device, and leave the global generators as they were.
+
+    Threads take turns.
+    """
     on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+    with _GENERATORS, torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(seed)
         if on_gpu:
             torch.cuda.manual_seed(seed)

@@ -5,7 +5,6 @@ model runs over padded batches.
 """
 
 import math
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 
@@ -22,8 +21,6 @@ from bitfit.runtime.head_runner import HeadRunner, numbers_of
 from bitfit.runtime.layers import reads_from_pass, replace_layers
 from bitfit.runtime.layout import Batch
 from bitfit.runtime.passes import Parameters, Pass, running
-
-_TORCHS_GENERATOR = threading.Lock()  # there is one for the whole process
 
 
 class RowModel:
@@ -136,7 +133,6 @@ class PaddedModel:
             one.values, model = inside.enter_context(self.parameters.standing_in(values, alone=draws is not None))
             inside.enter_context(running(one))
             if draws is not None:
-                inside.enter_context(_TORCHS_GENERATOR)
                 inside.enter_context(seeded(draws.seed(), self.device))
                 inside.callback(self.model.eval)
                 self.model.train()
