@@ -22,12 +22,12 @@ def with_whole_head(selection: Selection, model: PreTrainedModel) -> tuple[Slot,
     """The selection's slots, and each part of the head that does not train: it was drawn at random, so a row needs
     it too. Such a slot is inert."""
     trained = {slot.name for slot in selection.slots}
-    still = [
+    untrained = [
         Slot(name, tuple(model.get_parameter(name).shape), None, inert=True, in_head=True)
         for name in head_names(model)
         if name not in trained
     ]
-    return (*selection.slots, *still)
+    return (*selection.slots, *untrained)
 
 
 class ThetaMap:
@@ -90,7 +90,7 @@ class ThetaMap:
         for slot, part in zip(self.slots, parts, strict=True):
             values = part.detach() if slot.inert else part
             if slot.index is not None and in_place and len(slot.shape) > 1:
-                whole = found[slot.name] if slot.name in found else self._kept(slot.name)
+                whole = found[slot.name] if slot.name in found else self._buffer(slot.name)
                 values = _Filled.apply(whole, values, self.index[id(slot)])  # type: ignore[no-untyped-call]
             elif slot.index is not None:
                 values = self._filled(slot, values, found.get(slot.name))
@@ -104,7 +104,7 @@ class ThetaMap:
         whole = self.rest[slot.name].reshape(1, -1).expand(rows, -1) if before is None else before.reshape(rows, -1)
         return whole.scatter(1, self.index[id(slot)].expand(rows, -1), values)
 
-    def _kept(self, name: str) -> Tensor:
+    def _buffer(self, name: str) -> Tensor:
         """A copy of a whole parameter to put elements into, in the format that the task model computes with."""
         if name not in self.filled:
             kind = self.rest[name].dtype if self.fast is None else self.fast.format_of(name)

@@ -50,7 +50,7 @@ class Draws:
 
     @contextmanager
     def only(self, rows: Sequence[int]) -> Iterator[None]:
-        """For a while, draw for these rows alone; the others' generators stand still."""
+        """For a while, draw for these rows alone; the others' generators do not move on."""
         everyone = self.generators
         self.generators = [everyone[row] for row in rows]
         try:
