@@ -335,7 +335,7 @@ def test_what_was_measured_of_the_processor_holds_for_the_whole_run(tmp_path: Pa
     places.folder.mkdir()
     state = State({}, {"theta": np.zeros(4, np.float32)})
     about = {"format": 1, "asked": {}, "surroundings": {"compute": "bf16"}}
-    files.write_whole(places.folder / "step-0000000001.safetensors", checkpoint.parts(about, state))
+    files.write_whole(places.folder / "step-0000000001.safetensors", checkpoint.pieces(about, state))
     assert places.maybe_get_about() == {"asked": {}, "surroundings": {"compute": "bf16"}}
     assert places.exist
 
@@ -347,7 +347,7 @@ def test_a_checkpoint_of_another_kind_of_device_is_refused(backbone: bitfit.Back
     path = max(place(tmp_path).folder.glob("step-*"))
     about, state = checkpoint.read(path)
     elsewhere = State({**state.facts, "device": "cuda"}, state.tensors)
-    files.write_whole(path, checkpoint.parts(about, elsewhere))
+    files.write_whole(path, checkpoint.pieces(about, elsewhere))
     with pytest.raises(RequestError, match=r"taken on the device 'cuda', .* on 'cpu'.* --device cuda.*--overwrite"):
         bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))
 
@@ -359,7 +359,7 @@ def test_a_run_that_began_on_a_gpu_looks_for_one_again(backbone: bitfit.Backbone
     for path in place(tmp_path).folder.glob("step-*"):
         about, state = checkpoint.read(path)
         about["surroundings"]["device"] = "cuda"
-        files.write_whole(path, checkpoint.parts(about, state))
+        files.write_whole(path, checkpoint.pieces(about, state))
     if not torch.cuda.is_available():
         with pytest.raises(RequestError, match="'cuda' was asked for"):
             bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))

@@ -28,7 +28,7 @@ from bitfit.runtime.dropout import Draws
 from bitfit.runtime.row_model import RowModel
 
 STRUCTURED = "structured"
-SHARE = 0.005  # of the encoder's parameters: what is kept
+SHARE = 0.005  # of the encoder's parameters: what stays
 PENALTY = 1.25e-7  # on each gate's chance of being open
 GATE_START = 5.0  # log odds: nearly all open
 GATE_RATE = 0.1  # learning rate of the gates
@@ -80,7 +80,7 @@ class GatedTheta(ThetaMap):
         self.gated, self.structured, self.rate = gated, structured, rate
         self.head_sizes = [slot.size for slot in self.slots if slot.in_head]
         self.bounds = (0, *accumulate(slot.size for slot in gated))
-        self.places = [slice(*ends) for ends in pairwise(self.bounds)]
+        self.spans = [slice(*ends) for ends in pairwise(self.bounds)]
         self.gates = self.bounds[-1]
         self.values = super().size
         self.pretrained = self.start[: self.gates]
@@ -125,7 +125,7 @@ class GatedTheta(ThetaMap):
         """What each gated element differs by, without a draw; (gated elements,)."""
         parts, nothing = self.parts(theta), torch.zeros(1, device=self.device)
         shares, wholes = self.shares(parts, None)
-        for at, whole in zip(self.places, self.factors(wholes), strict=True):
+        for at, whole in zip(self.spans, self.factors(wholes), strict=True):
             gated_values(nothing, parts.differences[at], shares[at], whole, shares[at])
         return shares
 
@@ -137,9 +137,9 @@ class GatedTheta(ThetaMap):
     def shares(self, parts: "ThetaParts", draws: Tensor | None) -> tuple[Tensor, Tensor]:
         """The gates of all elements, and of whole tensors: as many as there are, or none."""
         found = torch.empty_like(parts.odds), torch.empty_like(parts.whole_odds)
-        own = (None, None) if draws is None else draws.split([len(part) for part in found])
-        fill_shares(parts.odds, own[0], found[0])
-        fill_shares(parts.whole_odds, own[1], found[1])
+        bits = (None, None) if draws is None else draws.split([len(share) for share in found])
+        fill_shares(parts.odds, bits[0], found[0])
+        fill_shares(parts.whole_odds, bits[1], found[1])
         return found
 
     def factors(self, wholes: Tensor) -> list[float]:
@@ -160,11 +160,11 @@ class GatedTheta(ThetaMap):
             cuts = torch.searchsorted(top, torch.tensor(self.bounds, device=self.device)).tolist()
             slots = []
             for number, slot in enumerate(self.gated):
-                here = top[cuts[number] : cuts[number + 1]]
-                if len(here):
-                    place = (here - self.bounds[number]).cpu().numpy()
-                    index = place if slot.index is None else slot.index[place]
-                    whole[slot.name].view(-1)[torch.from_numpy(index).to(self.device)] += difference[here]
+                largest = top[cuts[number] : cuts[number + 1]]
+                if len(largest):
+                    inside = (largest - self.bounds[number]).cpu().numpy()
+                    index = inside if slot.index is None else slot.index[inside]
+                    whole[slot.name].view(-1)[torch.from_numpy(index).to(self.device)] += difference[largest]
                     slots.append(Slot(slot.name, slot.shape, index.astype(np.int64), part=slot.part))
         return slots, whole
 
@@ -196,35 +196,35 @@ class _Gated(torch.autograd.Function):
     """A row -> each parameter's values, flat. The way back needs the gates alone, and makes one gradient at once."""
 
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, draws: Tensor | None, rows: GatedTheta) -> tuple[Tensor, ...]:
-        parts = rows.parts(theta)
-        shares, wholes = rows.shares(parts, draws)
+    def forward(ctx: Any, theta: Tensor, draws: Tensor | None, gated: GatedTheta) -> tuple[Tensor, ...]:
+        parts = gated.parts(theta)
+        shares, wholes = gated.shares(parts, draws)
         ctx.save_for_backward(theta, shares, wholes)
-        ctx.rows = rows
+        ctx.gated = gated
         ctx.set_materialize_grads(False)
-        places = zip(rows.places, rows.factors(wholes), strict=True)
+        spans = zip(gated.spans, gated.factors(wholes), strict=True)
         values = [
-            gated_values(here, parts.differences[at], shares[at], whole, torch.empty_like(here))
-            for at, whole in places
-            for here in (rows.pretrained[at],)
+            gated_values(start, parts.differences[at], shares[at], whole, torch.empty_like(start))
+            for at, whole in spans
+            for start in (gated.pretrained[at],)
         ]
-        return (*values, *parts.head.clone().split(rows.head_sizes))
+        return (*values, *parts.head.clone().split(gated.head_sizes))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None, None]:
         theta, shares, wholes = ctx.saved_tensors
-        rows: GatedTheta = ctx.rows
+        gated: GatedTheta = ctx.gated
         found = torch.empty_like(theta)
-        parts, to = rows.parts(theta), rows.parts(found)
-        to_wholes = torch.zeros(len(rows.gated), device=rows.device)
-        for number, (at, whole) in enumerate(zip(rows.places, rows.factors(wholes), strict=True)):
-            grad, here = grads[number], (to.differences[at], to.odds[at])
+        parts, to = gated.parts(theta), gated.parts(found)
+        to_wholes = torch.zeros(len(gated.gated), device=gated.device)
+        for number, (at, whole) in enumerate(zip(gated.spans, gated.factors(wholes), strict=True)):
+            grad, filled = grads[number], (to.differences[at], to.odds[at])
             if grad is None:  # the model does not look at it
-                here[0].zero_(), here[1].zero_()
+                filled[0].zero_(), filled[1].zero_()
             else:
-                to_wholes[number] = fill_grads(grad.reshape(-1), parts.differences[at], shares[at], whole, here)
-        if rows.structured:
+                to_wholes[number] = fill_grads(grad.reshape(-1), parts.differences[at], shares[at], whole, filled)
+        if gated.structured:
             torch.mul(to_wholes, slopes(wholes), out=to.whole_odds)
-        for part, grad in zip(to.head.split(rows.head_sizes), grads[len(rows.gated) :], strict=True):
+        for part, grad in zip(to.head.split(gated.head_sizes), grads[len(gated.gated) :], strict=True):
             part.zero_() if grad is None else part.copy_(grad)
         return found, None, None

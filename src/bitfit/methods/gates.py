@@ -23,27 +23,27 @@ def fill_shares(odds: Tensor, draws: Tensor | None, shares: Tensor) -> None:
         torch.mul(odds, 0.5, out=shares).tanh_().clamp_(0.0, OPEN)
         return
     one, levels = odds.new_ones(()), odds.new_full((), LEVELS)
-    for own, bits, share in _pieces(odds, draws, shares):
+    for odd, bits, share in _pieces(odds, draws, shares):
         # With y uniform, 1 - sigmoid(odds + noise) = y / (y + (1 - y) e^odds): no logarithm for the noise.
         level = bits.float().add_(LEVELS // 2 + 0.5)  # y * LEVELS
-        odds_now = own.exp()
+        odds_now = odd.exp()
         below = torch.lerp(level, levels, odds_now, out=odds_now)
         torch.addcdiv(one, level, below, value=-2.0, out=share).clamp_(0.0, OPEN)
 
 
 def gated_values(start: Tensor, difference: Tensor, shares: Tensor, whole: float, out: Tensor) -> Tensor:
     """start + gate * whole * difference, where `whole` is a gate over all of them."""
-    for here, own, share, value in _pieces(start, difference, shares, out):
-        torch.addcmul(here, share, own, value=HIGHEST * whole, out=value)
+    for base, change, share, value in _pieces(start, difference, shares, out):
+        torch.addcmul(base, share, change, value=HIGHEST * whole, out=value)
     return out
 
 
 def fill_grads(grad: Tensor, difference: Tensor, shares: Tensor, whole: float, to: tuple[Tensor, Tensor]) -> Tensor:
-    """`grad` is what `let_through` gave's. Fills those of differences and of log odds; returns the whole gate's."""
+    """`grad` is what `gated_values` gave's. Fills those of differences and of log odds; returns the whole gate's."""
     zero, to_whole = grad.new_zeros(()), grad.new_zeros(())
-    for own, here, share, to_difference, to_odds in _pieces(grad, difference, shares, *to):
-        torch.addcmul(zero, own, share, value=HIGHEST * whole, out=to_difference)
-        product = own * here
+    for slope, change, share, to_difference, to_odds in _pieces(grad, difference, shares, *to):
+        torch.addcmul(zero, slope, share, value=HIGHEST * whole, out=to_difference)
+        product = slope * change
         to_whole += torch.dot(product, share)
         _aten.tanh_backward.grad_input(product, share, grad_input=product)
         # Where a gate is clamped, nothing comes back.
@@ -60,8 +60,8 @@ def slopes(shares: Tensor) -> Tensor:
 def penalize(odds: Tensor, weight: float, grad: Tensor) -> Tensor:
     """`weight` times the expected number of gates that are not shut; its gradient is added to `grad`."""
     count = odds.new_zeros(1)
-    for own, to_odds in _pieces(odds, grad):
-        is_open = own.sigmoid()  # the stretch is symmetric: half of it lies above 0
+    for odd, to_odds in _pieces(odds, grad):
+        is_open = odd.sigmoid()  # the stretch is symmetric: half of it lies above 0
         count += is_open.sum()
         to_odds.add_(is_open, alpha=weight).addcmul_(is_open, is_open, value=-weight)
     return weight * count

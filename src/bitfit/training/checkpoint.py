@@ -93,22 +93,26 @@ class Checkpoints:
 
 
 class CheckpointWriter:
-    """A run's hold on its checkpoints while it trains.
+    """Writes a run's checkpoints while it trains, and keeps others out of their folder.
 
     `asked` is what the run is to do: a checkpoint of another run is refused. `surroundings` are what may change a
     result's last bits, like the number of threads: where they differ, that is said.
     """
 
     def __init__(
-        self, place: Checkpoints, asked: Mapping[str, Any], surroundings: Mapping[str, Any], say: Callable[[str], None]
+        self,
+        checkpoints: Checkpoints,
+        asked: Mapping[str, Any],
+        surroundings: Mapping[str, Any],
+        say: Callable[[str], None],
     ) -> None:
-        self.place, self.say = place, say
+        self.checkpoints, self.say = checkpoints, say
         self.about = {"format": FORMAT, "asked": dict(asked), "surroundings": dict(surroundings)}
         self.began = self.last = time.monotonic()
         self.spent = 0.0  # seconds that checkpoints took
         self.cost = 0.0  # seconds that the last one took, 0 while unknown
-        self.lock = _locked(place.folder)
-        clear_parts(place.folder)
+        self.lock = _locked(checkpoints.folder)
+        clear_parts(checkpoints.folder)
 
     def latest(self) -> State | None:
         """The newest whole state of this very run."""
@@ -128,13 +132,13 @@ class CheckpointWriter:
     def write_when_due(self, step: int, state: Callable[[], State], last: bool = False) -> None:
         """Write a checkpoint if one is due. The last one need not wait for its time, but may not cost too much."""
         now = time.monotonic()
-        if not last and now - self.last < self.place.every:
+        if not last and now - self.last < self.checkpoints.every:
             return
         taken = state()
         cost = self.cost or sum(tensor.nbytes for tensor in taken.tensors.values()) / FIRST_RATE
         if self.spent + cost > MOST_SHARE * (now - self.began):
             return
-        self._write(self.place.folder / f"step-{step:010d}.safetensors", taken)
+        self._write(self.checkpoints.folder / f"step-{step:010d}.safetensors", taken)
         self.last = time.monotonic()
         self.cost = self.last - now
         self.spent += self.cost
@@ -145,16 +149,16 @@ class CheckpointWriter:
 
     def _files(self) -> list[Path]:
         """The newest first."""
-        return sorted(self.place.folder.glob("step-*.safetensors"), reverse=True)
+        return sorted(self.checkpoints.folder.glob("step-*.safetensors"), reverse=True)
 
     def _write(self, path: Path, state: State) -> None:
         """Write one, then forget all but the last two; on a full disk the older ones make room."""
         try:
             try:
-                write_whole(path, parts(self.about, state))
+                write_whole(path, pieces(self.about, state))
             except OSError:
                 self._forget(self._files()[1:])
-                write_whole(path, parts(self.about, state))
+                write_whole(path, pieces(self.about, state))
         except OSError as error:
             size = sum(tensor.nbytes for tensor in state.tensors.values()) / 1e6
             start = "its last checkpoint" if self._files() else "its beginning, since this was the first checkpoint"
@@ -176,7 +180,7 @@ class CheckpointWriter:
             wrong = [f"format {about['format']} there, {FORMAT} here"]
         if wrong:
             raise RequestError(
-                f"{self.place.folder} holds the checkpoint of another run: {'; '.join(wrong)}. Give that run's "
+                f"{self.checkpoints.folder} holds the checkpoint of another run: {'; '.join(wrong)}. Give that run's "
                 "settings to go on with it, choose another --out, or start afresh with --overwrite."
             )
         changed = differences(about["surroundings"], self.about["surroundings"])
@@ -205,17 +209,17 @@ def _short(value: Any) -> str:
 # ---------------------------------------------------------------------- the file
 
 
-def parts(about: Mapping[str, Any], state: State) -> Iterator[bytes | memoryview]:
+def pieces(about: Mapping[str, Any], state: State) -> Iterator[bytes | memoryview]:
     """A file's bytes. The tensors are handed over as they lie in memory: a large state is not copied."""
     words = {np.dtype(kind): word for word, kind in TYPES.items()}
     arrays = {name: np.ascontiguousarray(state.tensors[name]) for name in sorted(state.tensors)}
     document = json.dumps({**about, "facts": state.facts})
     header: dict[str, Any] = {}
-    place = 0
+    start = 0
     for name, array in arrays.items():
-        offsets = [place, place + array.nbytes]
+        offsets = [start, start + array.nbytes]
         header[name] = {"dtype": words[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
-        place += array.nbytes
+        start += array.nbytes
     check = _table_sum(header)
     for array in arrays.values():
         check = zlib.crc32(raw(array), check)
