@@ -52,7 +52,7 @@ _HOMES = {
     "Backbone": "bitfit.backbone.load",
     "Checkpoints": "bitfit.training.checkpoint",
     "DataOptions": "bitfit.data.options",
-    "Delta": "bitfit.inference.predictor",  # which says how a delta answers
+    "Delta": "bitfit.delta.delta",
     "Examples": "bitfit.data.examples",
     "Head": "bitfit.backbone.heads",
     "InputFile": "bitfit.inference.predict_file",

@@ -1,6 +1,8 @@
 """A model trained in any loop becomes a delta; one that changed outside its selection is refused."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,18 @@ def test_a_delta_answers_by_itself(backbone: Backbone) -> None:
     assert delta.predict(backbone, ["w5", "w6"]) == bitfit.predict(backbone, delta, ["w5", "w6"])
     with pytest.raises(RequestError, match="Expected a backbone first"):
         delta.predict(["w5"], backbone)  # type: ignore[arg-type]
+
+
+def test_a_delta_answers_where_nothing_but_train_was_called(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    code = (
+        "import sys, bitfit\n"
+        "run = bitfit.train(sys.argv[1], (['w5', 'w6'] * 10, ['no', 'yes'] * 10), config={'epochs': 1})\n"
+        "sys.exit(run.delta.predict(sys.argv[1], 'w5').value not in ('no', 'yes'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_applying_to_a_backbone_names_the_way(backbone: Backbone) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+import bitfit  # for `predict`, which is loaded on first use: its folder stands above this one
 from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
@@ -74,9 +75,6 @@ class Delta:
     settings: Mapping[str, Any] = field(default_factory=dict)  # JSON values
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
 
-    # How a delta answers is the business of bitfit.inference, which stands above and puts it here.
-    answering: ClassVar[Callable[[Backbone, "Delta", Any], Any] | None] = None
-
     def __post_init__(self) -> None:
         _check_slots(self.slots)
         _check_values(self.slots, self.values)
@@ -113,8 +111,7 @@ class Delta:
 
     def predict(self, backbone: Backbone | str | Path, texts: Any) -> Any:
         """An Answer to one text, a list of them to many: see `bitfit.predict`."""
-        assert Delta.answering is not None, "import bitfit.inference.predictor"
-        return Delta.answering(as_backbone(backbone), self, texts)
+        return bitfit.predict(as_backbone(backbone), self, texts)
 
     def check(self, backbone: Backbone) -> None:
         """Refuses a backbone that is not the one this was trained on."""

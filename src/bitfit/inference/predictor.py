@@ -181,6 +181,3 @@ def _chunk(texts: Texts, inputs: Inputs) -> Chunk:
             f"The task takes {wanted} text(s) {inputs.texts}; text {wrong + 1} has {len(parts[wrong])}.{pairs}"
         )
     return Chunk("texts", {name: [part[i] for part in parts] for i, name in enumerate(inputs.columns)})
-
-
-Delta.answering = staticmethod(predict)
