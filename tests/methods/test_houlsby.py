@@ -86,3 +86,14 @@ def test_taking_the_adapters_out_gives_the_model_its_dropout_back() -> None:
     assert dict(model.named_modules()).keys() != before.keys()
     insertion.undo()
     assert dict(model.named_modules()) == before
+
+
+def test_weights_start_as_the_references_and_biases_at_zero() -> None:
+    model = tiny_backbone("bert", hidden_size=256, intermediate_size=512).task_model(HEAD)
+    start = Method.parse("houlsby[256]").insert(model).names
+    values = {name: model.get_parameter(name) for name in start}
+    weights = torch.cat([value.flatten() for name, value in values.items() if name.endswith("weight")])
+    assert not any(value.any() for name, value in values.items() if name.endswith("bias"))
+    assert float(weights.abs().max()) <= 2e-3  # a normal of 1e-3, drawn again beyond two of them
+    assert float(weights.std()) == pytest.approx(0.88e-3, rel=0.01)  # what such a cut leaves of it
+    assert float(weights.mean()) == pytest.approx(0.0, abs=1e-5)
