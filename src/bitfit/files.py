@@ -1,5 +1,7 @@
-"""Files written whole or not at all; knows nothing of what they hold."""
+"""What is written to the disk: files and folders whole or not at all, locks, the cache; and JSON read strictly."""
 
+import json
+import math
 import os
 import secrets
 import shutil
@@ -8,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bitfit.errors import DeltaError
+from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,10 +18,20 @@ if TYPE_CHECKING:
 
 def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write the parts end to end: anybody sees the old file or the new one, also after a crash or on a full disk."""
-    temporary = part_beside(path)
+    with writing_whole(path) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def writing_whole(path: Path, room: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file to write to; it becomes `path` when the block ends well, and is gone when it does not.
+
+    Until then it lies in the folder `room`, which is on the same disk; else beside `path`.
+    """
+    temporary = part_beside(path if room is None else room / path.name)
     try:
         with temporary.open("xb") as file:
-            file.writelines(parts)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -29,19 +41,59 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to write to; it becomes `target` when the block ends well, and is gone when it does not."""
-    if target.exists():
-        raise DeltaError(f"A new folder was expected; '{target}' is already there. Choose another --out.")
     temporary = part_beside(target)
+    temporary.mkdir()
     try:
-        temporary.mkdir()
         yield temporary
         temporary.rename(target)
-    except OSError as error:
-        raise DeltaError(f"'{target}' cannot be written: {error.strerror or error}.") from error
+        _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """The same for a folder that somebody asks for: one that is there already, or cannot be written, is refused."""
+    if target.exists():
+        raise RequestError(f"'{target}' exists already. A new folder is needed: choose another --out.")
+    try:
+        with whole_folder(target) as folder:
+            yield folder
+    except OSError as error:
+        raise RequestError(f"'{target}' cannot be written: {error.strerror or error}.") from error
+
+
+def cache_folder() -> Path:
+    """Where bitfit keeps what it can make again: BITFIT_CACHE, else the user's cache folder."""
+    if given := os.environ.get("BITFIT_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "bitfit"
+
+
+def strict_json(text: str | bytes) -> Any:
+    """JSON as the standard has it, no name twice in an object and no number out of range; ValueError otherwise."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return found
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(word: str) -> float:
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(f"{word[:40]} is too large")
+    return value
 
 
 def part_beside(path: Path) -> Path:
@@ -77,7 +129,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def held(path: Path) -> IO[bytes]:
+def lock_file(path: Path) -> IO[bytes]:
     """An open file that one process at a time can have; BlockingIOError while another has it.
 
     Closing it lets go, and so does the end of the process, however it comes.

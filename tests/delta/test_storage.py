@@ -137,7 +137,7 @@ def test_a_header_nested_without_end_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"a": NaN}', "NaN is not a number"),
+        ('{"a": NaN}', "NaN is not JSON"),
         ('{"a": 1e999}', "too large"),
         ('{"a": 1, "a": 2}', "twice"),
         ('{"a": "\\ud800"}', "surrogates not allowed"),

@@ -156,7 +156,7 @@ def test_a_kill_while_the_whole_is_made_loses_nothing(
 ) -> None:
     source, out = written(tmp_path / "in.csv"), tmp_path / "out.csv"
     with monkeypatch.context() as patch:
-        patch.setattr("bitfit.inference.partial_file.os.fsync", _killed)
+        patch.setattr("bitfit.files.os.fsync", _killed)
         patch.setattr(
             "bitfit.inference.partial_file.write_whole", lambda path, parts: path.write_bytes(b"".join(parts))
         )

@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 import bitfit
 from bitfit.backbone.fingerprint import fingerprint
-from bitfit.errors import DeltaError
+from bitfit.errors import DeltaError, RequestError
 from bitfit.integrations.checkpoint import merge
 from tests.delta.conftest import make_delta
 from tests.models import tiny_backbone
@@ -34,13 +34,13 @@ def test_a_merged_checkpoint_predicts_the_same_through_transformers_alone(
 
 
 def test_a_folder_that_is_there_is_left_alone(bert: bitfit.Backbone, delta: bitfit.Delta, tmp_path: Path) -> None:
-    with pytest.raises(DeltaError, match="already there"):
+    with pytest.raises(RequestError, match="exists already"):
         merge(delta, bert, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_where_writing_fails(bert: bitfit.Backbone, delta: bitfit.Delta, tmp_path: Path) -> None:
-    with pytest.raises(DeltaError, match="cannot be written"):
+    with pytest.raises(RequestError, match="cannot be written"):
         merge(delta, bert, tmp_path / "no" / "folder")
     assert list(tmp_path.iterdir()) == []
 

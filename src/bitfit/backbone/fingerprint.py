@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,15 +10,9 @@ import torch
 import transformers
 from torch import nn
 
+from bitfit.files import cache_folder, write_whole
+
 _FORMAT = "1"  # change it when what is hashed changes, so that remembered digests are forgotten
-
-
-def cache_folder() -> Path:
-    """Where bitfit keeps what it can work out again: BITFIT_CACHE, else the user's cache folder."""
-    if own := os.environ.get("BITFIT_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "bitfit"
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -46,7 +39,9 @@ def remembered(kind: str, files: Iterable[Path], compute: Callable[[], str]) -> 
     if isinstance(answer, str):
         return answer
     answer = compute()
-    _keep(note, answer)
+    with suppress(OSError):  # a folder that cannot be written costs the next load time, nothing else
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(note, [json.dumps({"answer": answer}).encode()])
     return answer
 
 
@@ -62,15 +57,3 @@ def _key(kind: str, files: Iterable[Path]) -> str:
         status = path.stat()
         parts.append(f"{path}:{status.st_size}:{status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _keep(note: Path, answer: str) -> None:
-    """Write whole or not at all. A folder that cannot be written costs the next load time, nothing else."""
-    temporary = note.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"answer": answer}))
-        temporary.replace(note)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()

@@ -80,28 +80,10 @@ def write_whole(path: Path, data: bytes) -> None:
 def parse_json(text: str | bytes) -> Any:
     """JSON as the standard has it: no NaN, no infinity, no key twice, no half characters."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite_float)
+        value = files.strict_json(text)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair cannot be encoded
     except (ValueError, RecursionError) as error:
         raise DeltaError(f"It holds broken JSON: {str(error)[:200]}.") from error
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a number")
-
-
-def _finite_float(word: str) -> float:
-    value = float(word)
-    if not math.isfinite(value):
-        raise ValueError(f"{word[:40]} is too large")
     return value
 
 

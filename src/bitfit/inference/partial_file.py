@@ -5,7 +5,6 @@ part holds.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from bitfit.errors import RequestError
-from bitfit.files import clear_parts, held, write_whole
+from bitfit.files import clear_parts, lock_file, write_whole, writing_whole
 
 JOB = "job.json"
 
@@ -25,7 +24,7 @@ class PartialFile:
         self.out, self.folder = out, out.with_name(out.name + ".partial")
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self.lock = held(self.folder / "lock")
+            self.lock = lock_file(self.folder / "lock")
         except BlockingIOError:
             raise RequestError(f"Another process is making '{out}': wait for it, or choose another --out.") from None
         clear_parts(self.folder)
@@ -65,10 +64,6 @@ class PartialFile:
 
     def join(self, parts: int, join: Callable[[Sequence[Path], IO[bytes]], None]) -> None:
         """Make the whole of its parts, put it in its place, and forget the parts."""
-        whole = self.folder / ".whole.part"
-        with whole.open("wb") as file:
+        with writing_whole(self.out, self.folder) as file:
             join([self.path(number) for number in range(parts)], file)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(self.out)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfit.errors import RequestError, TrainingError
-from bitfit.files import clear_parts, held, raw, write_whole
+from bitfit.files import clear_parts, lock_file, raw, write_whole
 
 FORMAT = 2  # raise when a state changes its meaning: older checkpoints are then refused
 KEPT = 2
@@ -276,7 +276,7 @@ def _locked(folder: Path) -> IO[bytes]:
     """Make the folder and hold it: two processes must not train the same run. The system lets go after a kill."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return held(folder / "lock")
+        return lock_file(folder / "lock")
     except BlockingIOError:
         raise TrainingError(
             f"Another process is training this run: it holds {folder}. Wait for it, or choose another --out."

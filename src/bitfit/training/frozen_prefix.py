@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.data.encode.cache import user_cache
 from bitfit.data.examples import Examples, TaskData, digest
-from bitfit.files import held, raw, write_whole
+from bitfit.files import cache_folder, lock_file, raw, write_whole
 from bitfit.inference.outputs import batch_of, by_length, pass_tokens
 from bitfit.inference.pass_budget import Budget
 from bitfit.runtime.row_model import RowModel
@@ -98,7 +97,7 @@ def with_states(data: TaskData, model: RowModel, about: Mapping[str, Any], say: 
             splits[name] = examples
             continue
         about_split = json.dumps([FORMAT, {**about, **at}, digest(examples)], sort_keys=True)
-        entry = user_cache() / "prefix" / hashlib.sha256(about_split.encode()).hexdigest()[:32]
+        entry = cache_folder() / "prefix" / hashlib.sha256(about_split.encode()).hexdigest()[:32]
         splits[name] = _with_entry(entry, sample, model, examples, name, say)
     return replace(data, splits=splits)
 
@@ -132,7 +131,7 @@ class StateFile:
         self.lock = None
         try:
             entry.mkdir(parents=True, exist_ok=True)
-            self.lock = held(entry / LOCK)
+            self.lock = lock_file(entry / LOCK)
             self.values = self._mapped()
         except OSError as error:
             self.close()
@@ -227,7 +226,7 @@ def _make_room(entry: Path, need: int) -> None:
         if total + need <= DISK_LIMIT:
             return
         try:
-            held(path / LOCK).close()
+            lock_file(path / LOCK).close()
         except OSError:
             continue  # somebody is filling it
         shutil.rmtree(path, ignore_errors=True)

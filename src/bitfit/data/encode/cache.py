@@ -6,7 +6,6 @@ Knows nothing of what the arrays hold. A damaged entry counts as absent.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitfit.files import whole_folder
+
 Arrays = Mapping[str, NDArray[Any]]
 _NOTE = "entry.json"  # written last; an entry without it is not whole
-
-
-def user_cache() -> Path:
-    """Where bitfit keeps what it can make again: $BITFIT_CACHE, else the user's cache folder."""
-    given = os.environ.get("BITFIT_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitfit"
 
 
 def maybe_get_entry(folder: Path, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
@@ -43,15 +36,10 @@ def put_entry(folder: Path, key: str, arrays: Arrays, facts: Mapping[str, Any]) 
     """Store arrays and facts under the key; False, and nothing left, where the folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{key[:8]}-", dir=folder))
+        with whole_folder(folder / key) as made:
+            _write(made, arrays, facts)
+            shutil.rmtree(folder / key, ignore_errors=True)
     except OSError:
-        return False
-    try:
-        _write(made, arrays, facts)
-        shutil.rmtree(folder / key, ignore_errors=True)
-        made.rename(folder / key)
-    except OSError:
-        shutil.rmtree(made, ignore_errors=True)
         return (folder / key / _NOTE).exists()  # another process may have been first
     return True
 

@@ -12,7 +12,7 @@ import tokenizers
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from bitfit.data.encode.cache import maybe_get_entry, put_entry, user_cache
+from bitfit.data.encode.cache import maybe_get_entry, put_entry
 from bitfit.data.encode.texts import Pieces, TextEncoder
 from bitfit.data.encode.windows import WindowEncoder, answer_pieces, gold_characters
 from bitfit.data.encode.words import WordEncoder, tags_at_starts
@@ -21,6 +21,7 @@ from bitfit.data.read.images import ImageEncoder
 from bitfit.data.table import TaskTable, content_key
 from bitfit.data.task import Task
 from bitfit.errors import DataError
+from bitfit.files import cache_folder
 
 FORMAT = 2  # raise when the arrays change their meaning: older entries are then not found
 _EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")
@@ -36,7 +37,7 @@ def tokenize(
 
     A task of images takes the image model's processor in the tokenizer's place.
     """
-    folder = user_cache() if cache == "user" else cache
+    folder = cache_folder() if cache == "user" else cache
     encoder = ExampleEncoder(table.task, tokenizer)
     splits = {
         name: _split(rows, encoder, None if folder is None else folder / "tokens")
@@ -44,7 +45,7 @@ def tokenize(
     }
     notes = [
         *table.notes,
-        *(note for name, split in splits.items() for note in said(name, split, table.task)),
+        *(note for name, split in splits.items() for note in _notes(name, split, table.task)),
     ]
     return TaskData(table.task, splits, tuple(notes), dict(table.measured_on))
 
@@ -59,23 +60,16 @@ class ExampleEncoder:
 
     def examples(self, rows: pa.Table) -> Examples:
         """Examples of rows as a TaskTable has them."""
-        arrays, facts = self.arrays(rows)
-        return as_examples(arrays, facts, rows, self.task)
-
-    def arrays(self, rows: pa.Table) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """The arrays of an Examples and of its source by name, and the facts that are not arrays."""
         columns = [rows[column].to_pylist() for column in self.task.texts]
         self._refuse_other_kind(rows)
         labels = rows[self.task.label] if self.task.label in rows.column_names else None
         if isinstance(self._encoder, ImageEncoder):
-            values = _values(labels, self.task, rows.num_rows)
-            return _pictured(self._encoder.pixels(columns[0]), values), {"truncated": 0}
+            return _pictured(self._encoder.pixels(columns[0]), _values(labels, self.task, rows.num_rows))
         if isinstance(self._encoder, TextEncoder):
-            pieces = self._encoder.encode(*columns)
-            return _arrays(pieces, _values(labels, self.task, rows.num_rows)), _facts(pieces)
+            return _examples(self._encoder.encode(*columns), _values(labels, self.task, rows.num_rows))
         if isinstance(self._encoder, WordEncoder):
             return _tagged(self._encoder, columns[0], labels)
-        return _windowed(self._encoder, columns, labels)
+        return _windowed(self._encoder, columns, labels, _questions(rows, self.task))
 
     def _refuse_other_kind(self, rows: pa.Table) -> None:
         """Images for a model of texts, or texts for one of images."""
@@ -85,7 +79,7 @@ class ExampleEncoder:
             raise DataError(f"'{self.task.name}' has {has}, and the model reads {reads}. Choose another --model.")
 
     def key(self, rows: pa.Table) -> str:
-        """A name for the arrays of these rows: it changes with anything that they depend on."""
+        """A name for the examples of these rows: it changes with anything that they depend on."""
         task = self.task
         parts = {
             "format": FORMAT,
@@ -111,23 +105,8 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps([state, settings]).encode()).hexdigest()
 
 
-def as_examples(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], rows: pa.Table, task: Task) -> Examples:
-    """The noun around the arrays; what scoring needs beside the pieces goes into its source."""
-    source: dict[str, Any] = {name: array for name, array in arrays.items() if name not in _EXAMPLE_ARRAYS}
-    if task.kind == "span":
-        source.update(rows=rows, context=task.texts[1], answers=task.label)
-    return Examples(
-        ids=arrays["ids"],
-        types=arrays["types"],
-        offsets=arrays["offsets"],
-        labels=arrays["labels"],
-        truncated=int(facts["truncated"]),
-        source={**source, **{name: fact for name, fact in facts.items() if name != "truncated"}},
-    )
-
-
-def said(split: str, examples: Examples, task: Task) -> list[str]:
-    """What to say aloud about a split: what was cut, what was lost."""
+def _notes(split: str, examples: Examples, task: Task) -> list[str]:
+    """What is worth saying about a split: what was cut, what was lost."""
     notes = []
     rows = len(examples.source["rows"]) if task.kind == "span" else len(examples)
     if examples.truncated:
@@ -144,14 +123,38 @@ def said(split: str, examples: Examples, task: Task) -> list[str]:
 
 
 def _split(rows: pa.Table, encoder: ExampleEncoder, folder: Path | None) -> Examples:
+    """A split's examples, read from the disk where they are there, as memory maps."""
     if folder is None:
         return encoder.examples(rows)
     key = encoder.key(rows)
     stored = maybe_get_entry(folder, key)
     if stored is None:
-        put_entry(folder, key, *encoder.arrays(rows))
-        stored = maybe_get_entry(folder, key) or encoder.arrays(rows)
-    return as_examples(*stored, rows, encoder.task)
+        examples = encoder.examples(rows)
+        put_entry(folder, key, *_to_store(examples))
+        stored = maybe_get_entry(folder, key)
+        if stored is None:  # a folder that cannot be written
+            return examples
+    return _restored(*stored, _questions(rows, encoder.task))
+
+
+def _to_store(examples: Examples) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays of examples by name, and the numbers; the table of questions is the rows themselves."""
+    arrays = {name: getattr(examples, name) for name in _EXAMPLE_ARRAYS}
+    arrays |= {name: value for name, value in examples.source.items() if isinstance(value, np.ndarray)}
+    numbers = {name: value for name, value in examples.source.items() if isinstance(value, int)}
+    return arrays, {"truncated": examples.truncated, **numbers}
+
+
+def _restored(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], questions: Mapping[str, Any]) -> Examples:
+    source = {name: array for name, array in arrays.items() if name not in _EXAMPLE_ARRAYS}
+    numbers = {name: fact for name, fact in facts.items() if name != "truncated"}
+    own = {name: arrays[name] for name in _EXAMPLE_ARRAYS}
+    return Examples(**own, truncated=int(facts["truncated"]), source={**source, **questions, **numbers})
+
+
+def _questions(rows: pa.Table, task: Task) -> dict[str, Any]:
+    """What scoring a span needs beside the pieces."""
+    return {"rows": rows, "context": task.texts[1], "answers": task.label} if task.kind == "span" else {}
 
 
 def _encoder(task: Task, tokenizer: Any) -> TextEncoder | WordEncoder | WindowEncoder | ImageEncoder:
@@ -164,19 +167,15 @@ def _encoder(task: Task, tokenizer: Any) -> TextEncoder | WordEncoder | WindowEn
     return TextEncoder(tokenizer, task.max_length)
 
 
-def _arrays(pieces: Pieces, labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    return {"ids": pieces.ids, "types": pieces.types, "offsets": pieces.offsets, "labels": labels}
+def _examples(pieces: Pieces, labels: NDArray[Any], source: Mapping[str, Any] | None = None) -> Examples:
+    return Examples(pieces.ids, pieces.types, pieces.offsets, labels, pieces.truncated, source or {})
 
 
-def _pictured(pixels: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _pictured(pixels: NDArray[np.float32], labels: NDArray[Any]) -> Examples:
     """One piece for each image, which stands for its pixels."""
     count = len(pixels)
     pieces = Pieces(np.zeros(count, np.int32), np.zeros(count, np.uint8), np.arange(count + 1, dtype=np.int64), 0)
-    return {**_arrays(pieces, labels), "pixels": pixels}
-
-
-def _facts(pieces: Pieces) -> dict[str, Any]:
-    return {"truncated": pieces.truncated}
+    return _examples(pieces, labels, {"pixels": pixels})
 
 
 def _values(labels: pa.ChunkedArray | None, task: Task, rows: int) -> NDArray[Any]:
@@ -185,9 +184,7 @@ def _values(labels: pa.ChunkedArray | None, task: Task, rows: int) -> NDArray[An
     return np.full(rows, -1, np.int64) if labels is None else labels.to_numpy().astype(np.int64)
 
 
-def _tagged(
-    encoder: WordEncoder, sentences: Sequence[Sequence[str]], labels: pa.ChunkedArray | None
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _tagged(encoder: WordEncoder, sentences: Sequence[Sequence[str]], labels: pa.ChunkedArray | None) -> Examples:
     words = encoder.encode(sentences)
     if labels is None:
         values = np.full(len(words.word), -100, np.int64)
@@ -195,18 +192,19 @@ def _tagged(
         values = tags_at_starts(words, [np.array(row, np.int64) for row in labels.to_pylist()])
     lost = sum(len(sentence) for sentence in sentences) - int((words.word >= 0).sum())
     counts = np.array([len(sentence) for sentence in sentences], np.int64)
-    arrays = {**_arrays(words.pieces, values), "word": words.word, "words": counts}
-    return arrays, {**_facts(words.pieces), "words_lost": lost}
+    return _examples(words.pieces, values, {"word": words.word, "words": counts, "words_lost": lost})
 
 
 def _windowed(
-    encoder: WindowEncoder, columns: Sequence[Sequence[str]], labels: pa.ChunkedArray | None
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    encoder: WindowEncoder,
+    columns: Sequence[Sequence[str]],
+    labels: pa.ChunkedArray | None,
+    rows: Mapping[str, Any],
+) -> Examples:
     questions, contexts = columns
     windows = encoder.encode(questions, contexts)
     gold = [None] * len(questions) if labels is None else gold_characters(labels.to_pylist(), contexts)
     misplaced = 0 if labels is None else sum(answer is None for answer in gold)
-    arrays = _arrays(windows.pieces, answer_pieces(windows, gold))
-    source: dict[str, NDArray[Any]] = {"row": windows.row, "start": windows.start, "end": windows.end}
+    source = {"row": windows.row, "start": windows.start, "end": windows.end, **rows}
     facts = {"question_pieces": encoder.question_pieces, "misplaced": misplaced}
-    return {**arrays, **source}, {**_facts(windows.pieces), **facts}
+    return _examples(windows.pieces, answer_pieces(windows, gold), {**source, **facts})

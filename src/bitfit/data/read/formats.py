@@ -5,7 +5,6 @@ TSV has no quoting: a quote mark in it is a quote mark.
 """
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from bitfit.data.read.chunk import Chunk, joined, shown
 from bitfit.data.read.copies import stated_labels
 from bitfit.data.read.treebank import read_bracketed, read_columns, read_conllu, read_slashed
 from bitfit.errors import DataError, nearest
+from bitfit.files import strict_json
 
 CHUNK = 4096  # rows
 LONGEST_FIELD = 100_000_000  # characters; the check of texts has a lower limit and a better message
@@ -152,21 +152,10 @@ def _json_part(path: Path, lines: list[tuple[int, str]]) -> Chunk:
 
 
 def _object(line: str) -> dict[str, Any]:
-    value = json.loads(line, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+    value = strict_json(line)
     if not isinstance(value, dict):
         raise ValueError("expected a JSON object on each line")
     return value
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _read_parquet(path: Path, rows: int) -> Iterator[Chunk]:

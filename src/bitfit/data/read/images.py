@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bitfit.data.options import DataOptions
 from bitfit.data.read.chunk import refused
 from bitfit.data.read.folder import SPLIT_WORDS, split_of
-from bitfit.data.read.split import hold_out
+from bitfit.data.read.split import held_out_note, hold_out
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.errors import DataError, MissingExtraError, RequestError
@@ -173,8 +173,7 @@ def _table(name: str, labels: tuple[str, ...], rows: dict[str, pa.Table], option
     if "validation" not in rows:
         classes = rows["train"][LABEL].to_numpy()
         rows["train"], rows["validation"] = hold_out(rows["train"], classes)
-        held = rows["validation"].num_rows
-        notes.append(f"validation: {held:,} images, 10% of each class held out of train by a fixed seed")
+        notes.append(held_out_note(rows["validation"], by_class=True, what="images"))
     ordered = {split: rows[split] for split in SPLIT_WORDS if split in rows}
     task = Task(name, "class", (IMAGE,), LABEL, labels, ("accuracy", "macro_f1"), pool=options.pool or "first")
     measured = {split: f"{images.num_rows:,}" for split, images in ordered.items()}

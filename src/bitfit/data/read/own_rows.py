@@ -18,7 +18,7 @@ from bitfit.data.read.copies import Copy
 from bitfit.data.read.folder import SPLIT_WORDS, split_files, split_of
 from bitfit.data.read.formats import read_file
 from bitfit.data.read.memory import NAME, PLACE, Rows, chunk_of, chunks_by_split
-from bitfit.data.read.split import HELD_OUT, hold_out
+from bitfit.data.read.split import held_out_note, hold_out
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Metric, Task
 from bitfit.errors import DataError
@@ -212,8 +212,7 @@ def _with_validation(splits: dict[str, pa.Table], task: Task, place: str, notes:
             f"{place} has no validation part and no class has 2 rows, so that none can be held out. "
             "Add rows, or a file of validation rows in a folder."
         )
-    how = "of each class " if classes is not None else ""
-    notes.append(f"validation: {validation.num_rows:,} rows, {HELD_OUT:.0%} {how}held out of train by a fixed seed")
+    notes.append(held_out_note(validation, classes is not None))
     rest = {split: rows for split, rows in splits.items() if split != "train"}
     return {"train": train, "validation": validation, **rest}
 

@@ -19,7 +19,7 @@ from bitfit.data.read.images import image_folder, is_image_folder
 from bitfit.data.read.memory import Rows
 from bitfit.data.read.own_rows import own_copy, own_files, own_memory
 from bitfit.data.read.release import known_rows, to_task_table
-from bitfit.data.read.split import hold_out, sample
+from bitfit.data.read.split import held_out_note, hold_out, sample
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.errors import DataError, RequestError, nearest
@@ -150,8 +150,7 @@ def _parted(tables: dict[str, pa.Table], task: Task) -> tuple[dict[str, pa.Table
 def _held_out(splits: dict[str, pa.Table], task: Task) -> str:
     classes = splits["train"][task.label].to_numpy() if task.kind == "class" else None
     splits["train"], splits["validation"] = hold_out(splits["train"], classes)
-    held = splits["validation"].num_rows
-    return f"validation: {held:,} rows held out of train by a fixed seed; no validation part was there"
+    return held_out_note(splits["validation"], classes is not None)
 
 
 def _measured(splits: dict[str, pa.Table], official: object, notes: list[str]) -> dict[str, str]:

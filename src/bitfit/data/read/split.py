@@ -41,5 +41,11 @@ def hold_out(
     return table.filter(pa.array(~held)), table.filter(pa.array(held))
 
 
+def held_out_note(validation: pa.Table, by_class: bool, what: str = "rows") -> str:
+    """What is said of a validation split that `hold_out` made."""
+    how = "of each class " if by_class else ""
+    return f"validation: {validation.num_rows:,} {what}, {HELD_OUT:.0%} {how}held out of train by a fixed seed"
+
+
 def _share(rows: int, share: float) -> int:
     return min(max(round(rows * share), 1), rows - 1)
