@@ -99,6 +99,24 @@ def test_options_that_change_nothing_about_data_that_is_read_are_refused(backbon
         bitfit.train(backbone, data, options=options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (DataOptions(pool="mean"), "trained with pool='first'; found pool='mean'"),
+        (DataOptions(kind="number"), "trained with kind='class'; found kind='number'"),
+        (DataOptions(train_size=5), "train_size=5 shortens the rows of train alone; found split=None"),
+    ],
+)
+def test_options_that_could_not_change_the_score_are_refused(
+    backbone: Backbone, delta: Delta, options: DataOptions, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words):
+        bitfit.evaluate(backbone, delta, DICTS, options=options)
+    same = DataOptions(pool="first", kind="class")
+    assert bitfit.evaluate(backbone, delta, DICTS, options=same) == delta.scores["validation"]
+    assert evaluation(backbone, delta, DICTS, "train", options=DataOptions(train_size=5)).measured_on == "5 of 27"
+
+
 def test_labels_that_the_delta_does_not_know_are_named_by_row(backbone: Backbone, delta: Delta) -> None:
     odd = pandas.DataFrame({"body": TEXTS[:3], "mood": ["sad", "angry", "glad"]})
     with pytest.raises(DataError, match="the data, row 2, column 'mood': the label 'angry' is not among"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bitfit.cli.options import data_options, machine_options
+from bitfit.cli.options import data_options_but, machine_options
 from bitfit.cli.output import json_option, log, result
 
 
@@ -15,7 +15,7 @@ from bitfit.cli.output import json_option, log, result
 @click.option("--model", help="Default: the backbone that the file names.")
 @click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
 @machine_options
-@data_options
+@data_options_but("pool", "kind")  # these are the delta's
 @json_option
 def command(
     file: Path,
@@ -31,8 +31,8 @@ def command(
 
     The data is read as in training: with the delta's columns, labels, maximum length and pooling, where nothing else is
     asked for. A labelled file (--task FILE, no --split) is scored whole; the very file that the delta was trained on,
-    on the part that was held out. --data-dir is not in the delta: give it again. Rows that are not those of training
-    are remarked upon.
+    on the part that was held out. --data-dir is not in the delta: give it again. --train-size goes with --split train.
+    Rows that are not those of training are remarked upon.
 
     --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, notes: [...]}
     """

@@ -10,49 +10,42 @@ import click
 P = ParamSpec("P")
 T = TypeVar("T")
 
-NAMES = (
-    "text",
-    "text_pair",
-    "label",
-    "tokens",
-    "tags",
-    "data_dir",
-    "max_length",
-    "pool",
-    "kind",
-    "train_size",
-)
-
-KINDS = click.Choice(["class", "number", "tags", "span"])
-OPTIONS = (
-    click.option("--text", metavar="COLUMN", help="Column of the text (of the question, for answers in a text)."),
-    click.option("--text-pair", metavar="COLUMN", help="Column of the second text (of the context)."),
-    click.option("--label", metavar="COLUMN", help="Column of the label."),
-    click.option("--tokens", metavar="COLUMN", help="Column of the words of a sentence."),
-    click.option("--tags", metavar="COLUMN", help="Column of the words' tags."),
-    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with copies in the hub's layout."),
-    click.option("--max-length", type=int, help="Pieces a text may have; the rest is cut off and counted."),
-    click.option("--pool", type=click.Choice(["first", "mean"]), help="What the head reads of a text."),
-    click.option(
+OPTIONS = {
+    "text": click.option("--text", metavar="COLUMN", help="Column of the text (for answers in a text: the question)."),
+    "text_pair": click.option("--text-pair", metavar="COLUMN", help="Column of the second text (of the context)."),
+    "label": click.option("--label", metavar="COLUMN", help="Column of the label."),
+    "tokens": click.option("--tokens", metavar="COLUMN", help="Column of the words of a sentence."),
+    "tags": click.option("--tags", metavar="COLUMN", help="Column of the words' tags."),
+    "data_dir": click.option("--data-dir", type=click.Path(path_type=Path), help="Copies in the hub's layout."),
+    "max_length": click.option("--max-length", type=int, help="Pieces of a text; the rest is cut off and counted."),
+    "pool": click.option("--pool", type=click.Choice(["first", "mean"]), help="What the head reads of a text."),
+    "kind": click.option(
         "--kind", type=click.Choice(["class", "number", "tags", "span"]), help="Kind of task. Default: by its columns."
     ),
-    click.option("--train-size", type=int, metavar="N", help="Train on N rows drawn at random."),
-)
+    "train_size": click.option("--train-size", type=int, metavar="N", help="Train on N rows drawn at random."),
+}
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options above; the command gets one value, `options`."""
+def data_options_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options above, but for some; the command gets one value, `options`."""
+    added = {name: option for name, option in OPTIONS.items() if name not in left_out}
 
-    @functools.wraps(command)
-    def with_options(**given: Any) -> Any:
-        from bitfit.data.options import DataOptions
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_options(**given: Any) -> Any:
+            from bitfit.data.options import DataOptions
 
-        values = {name: given.pop(name) for name in NAMES}
-        return command(options=DataOptions(**values), **given)
+            values = {name: given.pop(name) for name in added}
+            return command(options=DataOptions(**values), **given)
 
-    for option in reversed(OPTIONS):
-        with_options = option(with_options)
-    return with_options
+        for option in reversed(added.values()):
+            with_options = option(with_options)
+        return with_options
+
+    return add
+
+
+data_options = data_options_but()
 
 
 def device_option(command: Callable[P, T]) -> Callable[P, T]:

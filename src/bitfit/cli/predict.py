@@ -33,7 +33,7 @@ SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has 
 @click.option("--text", metavar="COLUMN", help="The file's column of texts (of questions), if not the task's.")
 @click.option("--text-pair", metavar="COLUMN", help="The file's column of second texts (of contexts).")
 @click.option("--tokens", metavar="COLUMN", help="The file's column of words: lists, or texts parted at spaces.")
-@click.option("--answer", default="answer", show_default=True, metavar="COLUMN", help="Name of the answers' column.")
+@click.option("--answer", metavar="COLUMN", help="Name of the answers' column in OUT. Default: answer.")
 @click.option("--model", help="Default: the backbone that the file names.")
 @machine_options
 @overwrite_option
@@ -82,9 +82,12 @@ def _check(texts: tuple[str, ...], given: dict[str, Any]) -> None:
             if texts
             else "Nothing to answer: give at least one TEXT, in quotes, or --input FILE."
         )
-    of_files = [f"--{name.replace('_', '-')}" for name in ("out", "text", "text_pair", "tokens") if given[name]]
-    if texts and of_files:
-        raise RequestError(f"{', '.join(of_files)} belongs to --input; found TEXTs.")
+    for_output, for_input = ("answer", "overwrite"), ("out", "text", "text_pair", "tokens", "answer", "overwrite")
+    idle = for_input if texts else for_output if given["out"] is None else ()
+    names = [f"--{name.replace('_', '-')}" for name in idle if given[name]]
+    if names:
+        verb, owner = "belongs" if len(names) == 1 else "belong", "--input" if texts else "--out"
+        raise RequestError(f"{', '.join(names)} {verb} to {owner}; found {'TEXTs' if texts else 'no --out'}.")
 
 
 def _texts(
@@ -103,6 +106,7 @@ def _texts(
 
 def _reading(task: "Task", given: dict[str, Any]) -> "InputFile":
     """The file, and its names of the task's columns."""
+    from bitfit.data.answer import ANSWER
     from bitfit.inference.predict_file import InputFile
 
     first, second = given["tokens"] or given["text"], given["text_pair"]
@@ -111,7 +115,7 @@ def _reading(task: "Task", given: dict[str, Any]) -> "InputFile":
     if given["tokens"] and task.kind != "tags":
         raise RequestError(f"The task '{task.name}' reads texts, not words: use --text.")
     names = zip(task.texts, (first, second), strict=False)
-    return InputFile(given["source"], {own: other for own, other in names if other}, given["answer"])
+    return InputFile(given["source"], {own: other for own, other in names if other}, given["answer"] or ANSWER)
 
 
 def _file(backbone: "Backbone", delta: "Delta", reading: "InputFile", given: dict[str, Any], as_json: bool) -> None:

@@ -64,6 +64,7 @@ def evaluation(
 ) -> Evaluation:
     """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
     backbone = as_backbone(backbone)
+    _refuse_idle(options or DataOptions(), split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
     found = _data(backbone, delta, asked, split, options or DataOptions())
     _check_same_answers(found.task, delta.task)
@@ -75,6 +76,19 @@ def evaluation(
     predictor = Predictor(backbone, delta, precision, notes.append, device)
     scores = score(delta.task, examples, predictor.outputs(examples))
     return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
+
+
+def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:
+    """Refuse options that could not change what is scored."""
+    for name in ("pool", "kind"):
+        given, trained = getattr(options, name), getattr(task, name)
+        if given not in (None, trained):
+            raise RequestError(f"The delta was trained with {name}={trained!r}; found {name}={given!r}. Leave it out.")
+    if options.train_size is not None and split != "train":
+        raise RequestError(
+            f"train_size={options.train_size} shortens the rows of train alone; found split={split!r}. Leave it out, "
+            "or score split='train'."
+        )
 
 
 def _chosen(data: TaskTable | TaskData, split: str | None) -> str:
