@@ -27,7 +27,7 @@ class OwnTask:
     def __init__(self, config: PretrainedConfig, base: type[PreTrainedModel], head: Head) -> None:
         cast(Any, super()).__init__(config)
         model = cast(PreTrainedModel, self)
-        model.num_labels = head.outputs
+        cast(Any, model).num_labels = head.outputs  # nn.Module would have modules and tensors alone
         self.head = head
         setattr(self, model.base_model_prefix, base(config))
         self.dropout = nn.Dropout(_dropout(config))
@@ -63,7 +63,7 @@ def mean_over_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 def own_task_model(config: PretrainedConfig, head: Head) -> PreTrainedModel:
     """Our head on the architecture's encoder, inside a class of its family so that nothing else changes."""
-    base = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None) or MODEL_MAPPING.get(type(config), None)
+    base: Any = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None) or MODEL_MAPPING.get(type(config), None)
     family = base.__mro__[1] if isinstance(base, type) else None
     if family is None or not issubclass(family, PreTrainedModel):
         raise BackboneError(f"The architecture '{config.model_type}' has no base model that a head could sit on.")

@@ -255,10 +255,12 @@ def _options(source: Source) -> dict[str, Any]:
 def _config(source: Source) -> PretrainedConfig:
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise BackboneError(f"The folder '{source}' has no config.json; a transformers model has one.")
-    return AutoConfig.from_pretrained(_place(source), **_options(source))
+    config: PretrainedConfig = AutoConfig.from_pretrained(_place(source), **_options(source))
+    return config
 
 
 def _weights(name: str, source: Source, config: PretrainedConfig) -> PreTrainedModel:
+    model: PreTrainedModel
     with seeded(_MISSING_SEED):
         model, report = AutoModel.from_pretrained(
             _place(source),
@@ -280,7 +282,8 @@ def _weights(name: str, source: Source, config: PretrainedConfig) -> PreTrainedM
 
 def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
     with torch.device("meta"):
-        return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    return model
 
 
 def _tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokenizerBase | None:

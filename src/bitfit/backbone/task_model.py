@@ -4,6 +4,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ _OWN_CLASSES = {
     "span": (AutoModelForQuestionAnswering, MODEL_FOR_QUESTION_ANSWERING_MAPPING),
 }
 _GENERATORS = threading.RLock()  # torch's are the whole process's: one thread at a time seeds them and puts them back
-_PROBLEMS = {"class": "single_label_classification", "number": "regression", "tags": None, "span": None}
+_PROBLEMS: dict[str, Any] = {"class": "single_label_classification", "number": "regression", "tags": None, "span": None}
 
 
 def is_image_model(config: PretrainedConfig) -> bool:
@@ -58,7 +59,8 @@ def build_task_model(encoder: PreTrainedModel, head: Head, seed: int, pad: int |
         for name, start in head_start(model, seed).items():
             _place(model, name, nn.Parameter(start.to(device)))
         _refuse_leftovers(model)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def head_start(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
@@ -101,7 +103,7 @@ def _empty(config: PretrainedConfig, head: Head) -> PreTrainedModel:
     if is_image_model(config) and head.kind in ("class", "number"):
         auto, known = AutoModelForImageClassification, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     if type(config) in known:
-        model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model: PreTrainedModel = auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
         if model.base_model is not model:  # T5's span model holds its layers itself: no backbone to share
             return model
     if head.kind in ("tags", "span") and not is_image_model(config):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Encoder:
         self.takes_types = takes_types(model)
         self.layers = max(1, getattr(model.config, "num_hidden_layers", 1))
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # which reads one state of a text: the head has it
+            cast(Any, model).pooler = None  # which reads one state of a text: the head has it
         # The order matters: layers are swapped first, so that only what they hold moves to the device, and weights are
         # joined where they will be used. Names are taken down last, of the parameters that are there then.
         replace_layers(model, compute)

@@ -7,6 +7,7 @@ model runs over padded batches.
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class RowModel:
         self.places = _places(model.config)
         self.layers = max(1, getattr(model.config, "num_hidden_layers", 1))
         if self.packed:
-            base, prefix = model.base_model, model.base_model_prefix
+            base, prefix = cast(PreTrainedModel, model.base_model), model.base_model_prefix
             self.head_runner = HeadRunner(model, head, compute, device)  # takes the encoder out of the model
             self.encoder = Encoder(base, prefix, compute, device)
         else:
@@ -114,7 +115,7 @@ class PaddedModel:
 
     def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype, device: torch.device = CPU) -> None:
         self.head, self.device, self.pad = head, device, pad_of(model.config)
-        self.takes_types = takes_types(model.base_model)
+        self.takes_types = takes_types(cast(PreTrainedModel, model.base_model))
         model.config.use_cache = False
         replace_layers(model.base_model, compute)
         replace_layers(model, torch.float32)  # what is left: the head
