@@ -5,20 +5,24 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+LOWEST := .venv-lowest
 
 # Two processes of one thread each: with more threads they would slow each other. Then the slowest tests are listed.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
+PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
-.PHONY: demo test quick check bench install format tree clean
+.PHONY: demo test quick test-lowest check bench install format tree clean
 
 demo: $(READY)  ## train, score and use one small model, in under five minutes
 	$(BIN)/bitfit demo --overwrite
 
 test: $(READY)  ## every test, offline, on two processors
-	$(PYTEST)
+	$(call PYTEST,$(VENV))
 
 quick: $(READY)  ## the tests that take no more than a second or two each: under a minute together
-	$(PYTEST) -m "not slow and not real"
+	$(call PYTEST,$(VENV)) -m "not slow and not real"
+
+test-lowest: $(LOWEST)/.ready  ## every test with the lowest versions that pyproject.toml promises; Python 3.11 or 3.12
+	$(call PYTEST,$(LOWEST))
 
 check: $(READY)  ## style, types and the shape of the house
 	$(BIN)/ruff check .
@@ -38,13 +42,23 @@ format: $(READY)  ## write the style that check asks for
 tree: $(READY)  ## write CONTRIBUTING's tree from the files' first lines
 	$(BIN)/python -m tests.tree
 
-clean:  ## forget the environment
-	rm -rf $(VENV)
+clean:  ## forget the environments
+	rm -rf $(VENV) $(LOWEST)
 
-$(READY): requirements.lock requirements-demo.lock pyproject.toml src/bitfit/__init__.py
+# $(call installed,ENVIRONMENT,LOCK): the lock's versions, the embedded model and data, and this checkout itself.
+define installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bitfit needs Python 3.11 or newer; say PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.lock
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(1)/.ready
+endef
+
+SOURCES := requirements-demo.lock pyproject.toml src/bitfit/__init__.py
+
+$(READY): requirements.lock $(SOURCES)
+	$(call installed,$(VENV),$<)
+
+$(LOWEST)/.ready: requirements-lowest.lock $(SOURCES)
+	$(call installed,$(LOWEST),$<)

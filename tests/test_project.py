@@ -70,3 +70,16 @@ def test_the_citation_names_the_software_and_the_paper() -> None:
     assert citation["license"] == PROJECT["license"]
     (paper,) = citation["references"]
     assert paper["doi"] == "10.18653/v1/2022.acl-short.1"
+
+
+def test_the_lowest_lock_holds_the_lower_ends_that_are_promised() -> None:
+    lines = (ROOT / "requirements-lowest.lock").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.split("==") for line in lines if "==" in line)
+    promised = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["hub"]]
+    for extra in ("lora", "plots", "images"):
+        promised += PROJECT["optional-dependencies"][extra]
+    for requirement in promised:
+        name, _, lowest = requirement.partition(">=")
+        found = locked[name].split(".")
+        wanted = lowest.split(".")
+        assert found == wanted + ["0"] * (len(found) - len(wanted)), requirement
