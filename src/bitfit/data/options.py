@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitfit.backbone.heads import HeadKind, Pool
+from bitfit.data.task import is_text, require_choice
 from bitfit.errors import RequestError
 
 MIN_LENGTH = 8  # pieces: room for the special ones of a pair and a little of each text
@@ -30,6 +31,15 @@ class DataOptions:
         for name in ("max_length", "train_size", "seed"):  # numpy's numbers become Python's
             if hasattr(value := getattr(self, name), "item"):
                 object.__setattr__(self, name, value.item())
+        for name in ("text", "text_pair", "label", "tokens", "tags"):
+            if not (getattr(self, name) is None or is_text(getattr(self, name))):
+                raise RequestError(f"Expected the name of one column as {name}; found {getattr(self, name)!r:.80}.")
+        for name, choices in (("kind", HeadKind), ("pool", Pool)):
+            if getattr(self, name) is not None:
+                require_choice(name, getattr(self, name), choices)
+        for name in ("max_length", "train_size", "seed"):
+            if type(value := getattr(self, name)) is not int and (value is not None or name == "seed"):
+                raise RequestError(f"Expected a whole number as {name}; found {value!r:.80}.")
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(self.data_dir))  # a text names a folder as well
         if self.max_length is not None and self.max_length < MIN_LENGTH:

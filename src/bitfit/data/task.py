@@ -1,10 +1,12 @@
 """What is asked of a model: columns, labels, kind of head, metric; knows nothing of rows, files or tokens."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from bitfit.backbone.heads import Head, HeadKind, Pool
-from bitfit.errors import DataError
+from bitfit.errors import DataError, RequestError, nearest
 
 Metric = Literal[
     "accuracy",
@@ -27,6 +29,8 @@ MAIN_METRIC: dict[HeadKind, Metric] = {
 
 _TUPLES = ("texts", "labels", "metrics")  # fields of a task
 LESS_IS_BETTER = {"mean_squared_error"}
+LONGEST_TEXT = 1000  # characters of a name or a label
+MOST_PIECES = 2**20
 
 
 def better(metric: Metric, now: float, then: float) -> bool:
@@ -52,9 +56,18 @@ class Task:
     stride: int = 0  # span only: pieces that neighbouring windows share
 
     def __post_init__(self) -> None:
+        """Keep tuples and Python's own numbers, and refuse what a delta file may not hold."""
         for name in _TUPLES:  # lists are as good, but a task is compared and hashed
             given = getattr(self, name)
+            if name == "labels" and isinstance(given, str):
+                raise RequestError(f"Expected a list of label names; found the text {given!r:.80}.")
+            if not isinstance(given, Iterable):
+                raise RequestError(f"A task's {name} must be a list; found {given!r:.80}.")
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        for name in ("max_length", "stride"):  # numpy's numbers become Python's
+            if hasattr(value := getattr(self, name), "item"):
+                object.__setattr__(self, name, value.item())
+        _check(self)
 
     def __repr__(self) -> str:
         labels = f", {len(self.labels)} labels" if self.labels else ""
@@ -68,8 +81,19 @@ class Task:
     @property
     def head(self) -> Head:
         """The head that answers this task."""
+        if problem := self.labels_problem:
+            raise RequestError(problem)
         outputs = {"class": len(self.labels), "tags": len(self.labels), "number": 1, "span": 2}[self.kind]
         return Head(self.kind, outputs, self.pool)
+
+    @property
+    def labels_problem(self) -> str:
+        """What is wrong with the labels for this kind of task; empty where nothing is. A known task has none yet."""
+        wants = self.kind in ("class", "tags")
+        if wants == bool(self.labels):
+            return ""
+        rule = "needs its label names: labels=[...]" if wants else "has no labels"
+        return f"The task {self.name!r} of kind '{self.kind}' {rule}; found {_shortened(self.labels)}."
 
     def with_labels(self, labels: tuple[str, ...]) -> Self:
         """The same task with these label names."""
@@ -89,3 +113,46 @@ class Task:
         if odd:
             raise DataError(f"A task has lists of {', '.join(odd)}; found {document!r}.")
         return cls(**document)
+
+
+def is_text(value: Any) -> bool:
+    """A name that a person can read: not empty and not a book."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT
+
+
+def require_choice(what: str, found: Any, choices: Any) -> None:
+    """Refuse a word that is not one of a Literal's, and name the nearest."""
+    if found not in get_args(choices):
+        raise RequestError(f"There is no {what} {found!r:.80}. {nearest(str(found), get_args(choices))}")
+
+
+def _check(task: Task) -> None:
+    require_choice("kind", task.kind, HeadKind)
+    require_choice("pool", task.pool, Pool)
+    for metric in task.metrics:
+        require_choice("metric", metric, Metric)
+    twice = [label for label, count in Counter(map(str, task.labels)).items() if count > 1]
+    texts = f"a text of 1 to {LONGEST_TEXT} characters"
+    for name, rule, right in (
+        ("name", texts, is_text(task.name)),
+        ("label", texts, is_text(task.label)),
+        ("texts", "the names of one column or two", all(map(is_text, task.texts)) and 1 <= len(task.texts) <= 2),
+        ("labels", f"texts of at most {LONGEST_TEXT} characters", all(map(_is_label, task.labels))),
+        ("labels", f"different names; '{''.join(twice[:1])}' is there twice", not twice),
+        ("max_length", f"a whole number up to {MOST_PIECES:,}", _is_count(task.max_length)),
+        ("stride", f"a whole number up to {MOST_PIECES:,}", _is_count(task.stride)),
+    ):
+        if not right:
+            raise RequestError(f"A task's {name} must be {rule}; found {_shortened(getattr(task, name))}.")
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_PIECES
+
+
+def _shortened(value: Any) -> str:
+    return f"{value!r:.80}"

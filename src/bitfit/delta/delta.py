@@ -76,6 +76,8 @@ class Delta:
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
 
     def __post_init__(self) -> None:
+        if problem := self.task.labels_problem:
+            raise DeltaError(problem)
         _check_slots(self.slots)
         _check_values(self.slots, self.values)
 

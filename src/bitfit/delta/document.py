@@ -9,18 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bitfit.backbone.heads import HeadKind, Pool
-from bitfit.data.task import Metric, Task
+from bitfit.data.task import Task, is_text
 from bitfit.delta.storage import MOST_AXES, is_counts, parse_json
-from bitfit.errors import DataError, DeltaError
+from bitfit.errors import DataError, DeltaError, RequestError
 from bitfit.methods.slot import HeadMode
 
 FORMAT = 1
 FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 PARAMETER = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 PART = re.compile(r"[A-Za-z0-9_-]*")
-LONGEST_TEXT = 1000  # characters of a name, a label or a version
-MOST_PIECES = 2**20
 
 Extent = Literal["all", "range", "indices"]
 Settings = Mapping[str, Any]  # JSON values
@@ -162,19 +159,11 @@ def task_from_json(found: Any) -> Task:
     """The task, with every field of its type and within its bounds."""
     try:
         task = Task.from_json(found)
-    except (DataError, TypeError, ValueError) as error:
+    except (DataError, RequestError, TypeError, ValueError) as error:
         raise DeltaError(f"Its document has no proper task: {str(error)[:200]}") from error
-    for field, proper in _TASK_FIELDS.items():
-        _require(proper(getattr(task, field)), f"task: field '{field}'", getattr(task, field))
-    _require(len(task.labels) == len(set(task.labels)), "task: label names twice", task.labels)
-    needs_labels = task.kind in ("class", "tags")
-    _require(bool(task.labels) == needs_labels, f"task: labels of kind '{task.kind}'", task.labels)
+    if problem := task.labels_problem:
+        raise DeltaError(f"Its document has no proper task: {problem[:200]}")
     return task
-
-
-def is_text(value: Any) -> bool:
-    """A name that a person can read: not empty and not a book."""
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT
 
 
 def _is_fingerprint(value: Any) -> bool:
@@ -187,32 +176,3 @@ def _is_mapping_of(value: Any, proper: Callable[[Any], bool]) -> bool:
 
 def _is_scores(value: Any) -> bool:
     return _is_mapping_of(value, lambda score: type(score) in (int, float))
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, tuple) and all(is_text(item) for item in value)
-
-
-def _is_labels(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, str) and len(item) <= LONGEST_TEXT for item in value)
-
-
-def _is_one_of(choices: Any) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and value in get_args(choices)
-
-
-def _is_count_up_to(most: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and 0 <= value <= most
-
-
-_TASK_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "name": is_text,
-    "kind": _is_one_of(HeadKind),
-    "texts": lambda value: _is_texts(value) and 1 <= len(value) <= 2,
-    "label": is_text,
-    "labels": _is_labels,
-    "metrics": lambda value: isinstance(value, tuple) and all(map(_is_one_of(Metric), value)),
-    "max_length": _is_count_up_to(MOST_PIECES),
-    "pool": _is_one_of(Pool),
-    "stride": _is_count_up_to(MOST_PIECES),
-}
