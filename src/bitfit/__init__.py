@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bitfit.methods.slot import Slot as Slot
     from bitfit.training.checkpoint import Checkpoints as Checkpoints
     from bitfit.training.config import TrainConfig as TrainConfig
+    from bitfit.training.config import TrainSettings as TrainSettings
     from bitfit.training.rank import Ranking as Ranking
     from bitfit.training.rank import rank as rank
     from bitfit.training.run import Run as Run
@@ -71,6 +72,7 @@ _HOMES = {
     "TaskTable": "bitfit.data.table",
     "Term": "bitfit.backbone.anatomy",
     "TrainConfig": "bitfit.training.config",
+    "TrainSettings": "bitfit.training.config",
     "Watcher": "bitfit.watcher",
     "Written": "bitfit.inference.predict_file",
     "evaluate": "bitfit.inference.evaluate",
@@ -109,6 +111,7 @@ __all__ = [
     "TaskTable",
     "Term",
     "TrainConfig",
+    "TrainSettings",
     "Watcher",
     "Written",
     "errors",

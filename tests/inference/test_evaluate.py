@@ -1,5 +1,6 @@
 """Scores as a stranger asks for them: with the defaults, on a file, a path, a known task or data in memory."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,13 @@ def test_five_ways_of_giving_the_same_rows_give_the_same_delta(
         datasets.Dataset.from_dict(COLUMNS),
         (TEXTS, MOODS),
         pa.table(COLUMNS),
-        write(tmp_path / "in-memory.csv"),
     ):
         same = bitfit.train(backbone, data, "bitfit", SETTINGS, options=OPTIONS).delta
         assert same.to_bytes() == delta.to_bytes()
+    named = bitfit.train(backbone, DICTS, "bitfit", SETTINGS, options=replace(OPTIONS, name="reviews")).delta
+    file = bitfit.train(backbone, write(tmp_path / "reviews.csv"), "bitfit", SETTINGS, options=OPTIONS).delta
+    assert file.task.name == "reviews"
+    assert file.to_bytes() == named.to_bytes()
 
 
 def test_another_table_is_scored_whole(backbone: Backbone, delta: Delta, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a run is given to read: texts no longer than its model's positions."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,29 @@ def test_a_models_folder_and_a_dict_of_settings_are_enough(tmp_path: Path) -> No
 def test_settings_that_cannot_be_are_refused(config: Any, words: str) -> None:
     with pytest.raises(RequestError, match=re.escape(words)):
         bitfit.train(tiny_backbone("bert"), (["w5"], ["no"]), config=config)
+
+
+def test_settings_are_keywords_of_train_and_options_may_be_a_dict() -> None:
+    backbone, rows = tiny_backbone("bert"), ([f"w{5 + number % 40} w7" for number in range(20)], ["no", "yes"] * 10)
+    wanted = bitfit.train(backbone, rows, config={"epochs": 1, "seed": 3}, options=DataOptions(max_length=9))
+    found = bitfit.train(backbone, rows, epochs=1, seed=3, options={"max_length": 9})
+    changed = bitfit.train(backbone, rows, config={"epochs": 1, "seed": 4}, options={"max_length": 9}, seed=3)
+    assert found.delta.to_bytes() == wanted.delta.to_bytes() == changed.delta.to_bytes()
+    assert set(bitfit.TrainSettings.__annotations__) == {field.name for field in fields(bitfit.TrainConfig)}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epoch": 1}, "There is no setting 'epoch'. Did you mean 'epochs'?"),
+        ({"watchr": None}, "There is no setting 'watchr'. Did you mean 'watcher'?"),
+        ({"options": {"txt": "a"}}, "There is no data option 'txt'. Did you mean 'text'?"),
+        ({"options": "text"}, "Expected DataOptions or a dict of them; found 'text'"),
+    ],
+)
+def test_a_misspelt_keyword_of_train_names_the_nearest(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(words)):
+        bitfit.train(tiny_backbone("bert"), (["w5"], ["no"]), **given)
 
 
 def test_a_revision_that_was_asked_for_is_kept_in_the_delta() -> None:

@@ -1,12 +1,13 @@
 """What a user may say about a task's data beside its name; knows nothing of files or of how they are read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from bitfit.backbone.heads import HeadKind, Pool
 from bitfit.data.task import is_text, require_choice
-from bitfit.errors import RequestError
+from bitfit.errors import RequestError, nearest
 
 MIN_LENGTH = 8  # pieces: room for the special ones of a pair and a little of each text
 
@@ -26,6 +27,20 @@ class DataOptions:
     kind: HeadKind | None = None
     train_size: int | None = None  # rows of train to keep, drawn by `seed`; a larger draw holds the smaller
     seed: int = 0
+    name: str | None = None  # of a task of one's own; None: the file's, or "in-memory"
+
+    @classmethod
+    def of(cls, given: "DataOptions | Mapping[str, Any] | None") -> "DataOptions":
+        """Options as they are, or those of a dict; the usual ones where there are none."""
+        if isinstance(given, DataOptions):
+            return given
+        if given is not None and not isinstance(given, Mapping):
+            raise RequestError(f"Expected DataOptions or a dict of them; found {given!r:.80}.")
+        known = [field.name for field in fields(cls)]
+        for name in given or {}:
+            if name not in known:
+                raise RequestError(f"There is no data option '{name}'. {nearest(str(name), known)}")
+        return cls(**(given or {}))
 
     def __post_init__(self) -> None:
         for name in ("max_length", "train_size", "seed"):  # numpy's numbers become Python's
@@ -34,6 +49,8 @@ class DataOptions:
         for name in ("text", "text_pair", "label", "tokens", "tags"):
             if not (getattr(self, name) is None or is_text(getattr(self, name))):
                 raise RequestError(f"Expected the name of one column as {name}; found {getattr(self, name)!r:.80}.")
+        if self.name is not None and not is_text(self.name):
+            raise RequestError(f"Expected a text as the task's name; found {self.name!r:.80}.")
         for name, choices in (("kind", HeadKind), ("pool", Pool)):
             if getattr(self, name) is not None:
                 require_choice(name, getattr(self, name), choices)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone, as_backbone
@@ -40,7 +41,7 @@ def evaluate(
     data: Data | None = None,
     split: str | None = None,
     *,
-    options: DataOptions | None = None,
+    options: DataOptions | Mapping[str, Any] | None = None,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> dict[str, float]:
@@ -58,7 +59,7 @@ def evaluation(
     data: Data | None = None,
     split: str | None = None,
     *,
-    options: DataOptions | None = None,
+    options: DataOptions | Mapping[str, Any] | None = None,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> Evaluation:
@@ -66,7 +67,7 @@ def evaluation(
     backbone = as_backbone(backbone)
     _refuse_idle(options or DataOptions(), split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
-    found = _data(backbone, delta, asked, split, options or DataOptions())
+    found = _data(backbone, delta, asked, split, DataOptions.of(options))
     _check_same_answers(found.task, delta.task)
     chosen = _chosen(found, split)
     notes = list(found.notes)

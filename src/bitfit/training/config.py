@@ -1,9 +1,9 @@
 """The settings of a run, checked, and how its learning rate moves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from bitfit.errors import RequestError, nearest
 
@@ -14,6 +14,23 @@ if TYPE_CHECKING:  # the command line reads the defaults here, and its help must
 
 
 FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
+
+
+class TrainSettings(TypedDict, total=False):
+    """The fields of a TrainConfig as keywords: train(backbone, task, epochs=1)."""
+
+    learning_rate: float | None
+    batch_size: int
+    epochs: int
+    seed: int
+    schedule: Literal["linear", "constant"]
+    warmup: float
+    clip: float
+    weight_decay: float
+    patience: int | None
+    precision: "Precision"
+    device: "Device"
+    prefix_cache: bool | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,14 @@ class TrainConfig:
     # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
     prefix_cache: bool | None = None
 
+    def changed(self, settings: Mapping[str, Any], others: Iterable[str] = ()) -> "TrainConfig":
+        """The same with these settings. A misspelt one is refused; `others` are names that could have been meant."""
+        known = [*(field.name for field in fields(self)), *others]
+        for name in settings:
+            if name not in known:
+                raise RequestError(f"There is no setting '{name}'. {nearest(str(name), known)}")
+        return replace(self, **settings)
+
     @classmethod
     def of(cls, given: "TrainConfig | Mapping[str, Any] | None") -> "TrainConfig":
         """Settings as they are, or those of a dict; the usual ones where there are none."""
@@ -42,11 +67,7 @@ class TrainConfig:
             return given
         if given is not None and not isinstance(given, Mapping):
             raise RequestError(f"Expected a TrainConfig or a dict of its settings; found {given!r:.80}.")
-        known = [field.name for field in fields(cls)]
-        for name in given or {}:
-            if name not in known:
-                raise RequestError(f"There is no setting '{name}'. {nearest(str(name), known)}")
-        return cls(**(given or {}))
+        return cls().changed(given or {})
 
     def __post_init__(self) -> None:
         """Keep Python's own numbers, and refuse what cannot be, all of it at once."""

@@ -36,7 +36,7 @@ def rank(
     *,
     by: Measure = "gradient",
     short_run: bool = True,
-    options: DataOptions | None = None,
+    options: DataOptions | Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
 ) -> Ranking:
     """Terms by the gradient at the start, by Fisher information, or by the change after one epoch over a sample.
@@ -47,7 +47,7 @@ def rank(
     settled = TrainConfig.of(config).settled(method)
     check_fit(backbone, method)
     device = chosen_device(settled.device)
-    data = task_data(backbone, task, options or DataOptions())
+    data = task_data(backbone, task, DataOptions.of(options))
     for note in data.notes:
         (watcher or Watcher()).note(note)
     head = data.task.head

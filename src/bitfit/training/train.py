@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from bitfit.backbone.device import chosen_device
 from bitfit.backbone.heads import Head
@@ -14,12 +14,13 @@ from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.method import Method
 from bitfit.training.build import Built, build
 from bitfit.training.checkpoint import Checkpoints
-from bitfit.training.config import TrainConfig
+from bitfit.training.config import TrainConfig, TrainSettings
 from bitfit.training.phases import train_built
 from bitfit.training.recipe import Recipe, ResumableRequest
 from bitfit.training.run import Run
 from bitfit.watcher import Watcher
 
+_OTHERS = ("config", "options", "watcher", "checkpoints")  # keywords of `train` beside the settings
 ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
 
 
@@ -29,16 +30,18 @@ def train(
     method: str | Method = "bitfit",
     config: TrainConfig | Mapping[str, Any] | None = None,
     *,
-    options: DataOptions | None = None,
+    options: DataOptions | Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
+    **settings: Unpack[TrainSettings],
 ) -> Run:
     """Train one row on a task: its name, a file or folder, or its rows in memory.
 
-    A model's name or folder stands for its backbone, and settings may be a dict: config={"epochs": 1}.
+    A model's name or folder stands for its backbone. Settings are keywords, as epochs=1; or a TrainConfig or a dict,
+    config={"epochs": 1}, of which keywords change single ones.
     With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe.
     """
-    configs = [TrainConfig.of(config)]
+    configs = [TrainConfig.of(config).changed(settings, _OTHERS)]
     return train_rows(backbone, task, method, configs, options=options, watcher=watcher, checkpoints=checkpoints)[0]
 
 
@@ -48,7 +51,7 @@ def train_rows(
     method: str | Method,
     configs: Sequence[TrainConfig | Mapping[str, Any]],
     *,
-    options: DataOptions | None = None,
+    options: DataOptions | Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> list[Run]:
@@ -63,7 +66,7 @@ def train_rows(
     backbone, method, watcher = as_backbone(backbone), Method.of(method), watcher or Watcher()
     check_fit(backbone, method)
     chosen_device(settings[0].device)  # a GPU that is not there is refused before data is read
-    data = task_data(backbone, task, options or DataOptions())
+    data = task_data(backbone, task, DataOptions.of(options))
     for note in data.notes:
         watcher.note(note)
     recipe = Recipe.of(backbone, data, method, settings)

@@ -192,3 +192,13 @@ def test_a_table_that_is_read_takes_a_length_and_a_size_and_refuses_columns() ->
     words = r"DataOptions\(text=\.\.\., kind=\.\.\.\) changes nothing about a TaskTable"
     with pytest.raises(RequestError, match=words):
         load_task(table, options=DataOptions(text="text", kind="class"))
+
+
+def test_data_of_ones_own_takes_a_name_and_what_has_one_refuses_it(file: Path) -> None:
+    named = DataOptions(name="reviews")
+    assert load_task(DICTS, options=named).task == load_task(file, options=named).task
+    assert load_task(DICTS, options=named).task.name == "reviews"
+    with pytest.raises(RequestError, match=r"DataOptions\(name=\.\.\.\) changes nothing about a TaskTable"):
+        load_task(load_task(DICTS), options=named)
+    with pytest.raises(RequestError, match=r"'rotten-tomatoes' has a name"):
+        load_task("rotten-tomatoes", options=named)

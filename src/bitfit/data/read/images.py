@@ -48,7 +48,7 @@ def image_folder(path: Path, options: DataOptions) -> TaskTable:
     rows = {split: _rows(classes, labels, problems) for split, classes in files.items()}
     if problems:
         raise refused(str(path), problems)
-    return _table(path.resolve().name, labels, rows, options)
+    return _table(options.name or path.resolve().name, labels, rows, options)
 
 
 def image_arrays(

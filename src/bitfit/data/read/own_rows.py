@@ -39,13 +39,14 @@ def own_files(path: Path, options: DataOptions) -> TaskTable:
     """The task in a file, or in a folder of train, validation and test files."""
     files, notes = split_files(path)
     chunks = {split: [read_file(file) for file in paths] for split, paths in files.items()}
-    return _Building(path.stem if path.is_file() else path.resolve().name, str(path), chunks, options).table(notes)
+    name = options.name or (path.stem if path.is_file() else path.resolve().name)
+    return _Building(name, str(path), chunks, options).table(notes)
 
 
 def own_memory(data: object, options: DataOptions) -> TaskTable:
     """The task in rows that are in memory already, checked like files."""
     chunks, notes = chunks_by_split(data, options)
-    return _Building(NAME, PLACE, chunks, options).table(notes)
+    return _Building(options.name or NAME, PLACE, chunks, options).table(notes)
 
 
 def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
@@ -58,7 +59,7 @@ def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
             chunks.setdefault(ours, []).append(Chunk(f"{copy.place}/{split}", columns, 1, None, copy.label_names))
     if "train" not in chunks:
         raise DataError(f"{copy.place} has no train part; found {', '.join(copy.splits)}.")
-    return _Building(name, copy.place, chunks, options).table(())
+    return _Building(options.name or name, copy.place, chunks, options).table(())
 
 
 def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> TaskTable:

@@ -52,7 +52,7 @@ def _by_name(name: str, options: DataOptions) -> TaskTable:
 
 def _with_options(table: TaskTable, options: DataOptions) -> TaskTable:
     """A table that is made already takes a length, a pooling and a size; its columns and kind are settled."""
-    options.refuse("a TaskTable", ("text", "text_pair", "label", "tokens", "tags", "data_dir", "kind"))
+    options.refuse("a TaskTable", ("text", "text_pair", "label", "tokens", "tags", "data_dir", "kind", "name"))
     return replace(table, task=_resized(table.task, options))
 
 
@@ -111,6 +111,8 @@ def _adjusted(task: Task, options: DataOptions) -> Task:
     given = [flag for flag, value in columns.items() if value is not None]
     if given:
         raise RequestError(f"'{task.name}' has fixed columns; {', '.join(given)} is for data of your own.")
+    if options.name is not None:
+        raise RequestError(f"'{task.name}' has a name; DataOptions(name=...) is for data of your own.")
     if options.kind is not None and options.kind != task.kind:
         raise RequestError(f"'{task.name}' is a task of kind '{task.kind}', not '{options.kind}'.")
     label = options.tags if options.tags is not None and task.kind == "tags" else task.label
