@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +87,40 @@ def test_a_model_that_shares_its_weights_with_the_backbone_is_refused(backbone: 
         bitfit.Delta.from_model(model, bitfit.select(model, "bitfit"), task=TASK, backbone=backbone)
     head = bitfit.Delta.from_model(model, bitfit.select(model, "frozen"), task=TASK, backbone=backbone)
     assert head.size == 66
+
+
+def test_what_no_parameter_holds_is_compared_too(backbone: Backbone) -> None:
+    for name, change in (
+        (r"bert\.embeddings\.LayerNorm\.eps", lambda model: setattr(model.bert.embeddings.LayerNorm, "eps", 0.1)),
+        (r"bert\.embeddings\.position_ids", lambda model: model.bert.embeddings.position_ids.zero_()),
+    ):
+        model = copy.deepcopy(backbone.task_model(TASK.head))
+        selection = bitfit.select(model, "bitfit")
+        change(model)
+        with pytest.raises(DeltaError, match=rf"differs from the backbone in '{name}', which no delta holds"):
+            bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
+
+
+def test_new_parameters_of_another_method_are_named(backbone: Backbone) -> None:
+    model = copy.deepcopy(backbone.task_model(TASK.head))
+    selection = bitfit.select(model, "bitfit")
+    bitfit.Method.parse("lora").insert(model)
+    with pytest.raises(DeltaError, match=r"The model has '.*lora.* beside what the selection's method puts in"):
+        bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"selection": "bitfit"}, r"Expected a Selection: bitfit\.select\(model, 'bitfit'\); found 'bitfit'"),
+        ({"task": "mood"}, r"Expected a Task: bitfit\.Task\('mood', labels=\[\.\.\.\]\); found 'mood'"),
+    ],
+)
+def test_what_is_no_selection_or_task_is_refused(backbone: Backbone, given: dict[str, Any], words: str) -> None:
+    model = copy.deepcopy(backbone.task_model(TASK.head))
+    right = {"selection": bitfit.select(model, "bitfit"), "task": TASK, "backbone": backbone}
+    with pytest.raises(RequestError, match=words):
+        bitfit.Delta.from_model(model, **{**right, **given})
 
 
 def test_many_changes_are_counted(backbone: Backbone) -> None:

@@ -98,8 +98,13 @@ class Delta:
     ) -> "Delta":
         """The delta of a task model that was trained in any loop: what it holds at the selection, and its whole head.
 
-        A model that differs from the backbone anywhere else is refused.
+        A model that differs from the backbone anywhere else is refused. The head may differ in all it has, since the
+        delta holds it whole.
         """
+        if not isinstance(selection, Selection):
+            raise RequestError(f"Expected a Selection: bitfit.select(model, 'bitfit'); found {selection!r:.80}.")
+        if not isinstance(task, Task):
+            raise RequestError(f"Expected a Task: bitfit.Task('mood', labels=[...]); found {task!r:.80}.")
         backbone = as_backbone(backbone)
         slots = with_whole_head(selection, model)
         where = (backbone.name, backbone.fingerprint, selection.method, selection.head)

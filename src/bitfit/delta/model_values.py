@@ -61,6 +61,11 @@ def require_same(found: Tensor, expected: Tensor, name: str, what: str) -> None:
 def check_unchanged(slots: Sequence[Slot], model: nn.Module, backbone: nn.Module) -> None:
     """Refuse a trained model that differs, outside the slots, from the task model over the untouched backbone."""
     theirs, ours = dict(model.named_parameters()), dict(backbone.named_parameters())
+    if (extra := [name for name in theirs if name not in ours]) and not set(ours) - set(theirs):
+        raise DeltaError(
+            f"The model has {_listed(extra)} beside what the selection's method puts in, which a delta of the "
+            "selection would lose. Take them out, or select the method that put them in."
+        )
     if unlike := [name for name in [*ours, *theirs] if _shape(name, theirs) != _shape(name, ours)]:
         raise DeltaError(
             f"Expected a {type(backbone).__name__} with the parameters of the task's model; found a "
@@ -82,6 +87,28 @@ def check_unchanged(slots: Sequence[Slot], model: nn.Module, backbone: nn.Module
             "selection would lose. Call selection.freeze() before the optimizer is made, or select what was trained; "
             "parameters that the checkpoint lacks are drawn; a copy.deepcopy(backbone.task_model(task.head)) has them."
         )
+    if altered := [*_altered_buffers(model, backbone), *_altered_epsilons(model, backbone)]:
+        raise DeltaError(
+            f"The model differs from the backbone in {_listed(altered)}, which no delta holds. "
+            "Train a copy.deepcopy(backbone.task_model(task.head))."
+        )
+
+
+def _altered_buffers(model: nn.Module, backbone: nn.Module) -> list[str]:
+    theirs, ours = dict(model.named_buffers()), dict(backbone.named_buffers())
+    same = {name for name in ours if name in theirs and torch.equal(theirs[name].cpu(), ours[name].cpu())}
+    return [name for name in dict.fromkeys([*ours, *theirs]) if name not in same]
+
+
+def _altered_epsilons(model: nn.Module, backbone: nn.Module) -> list[str]:
+    """Norms whose small number against division by zero is another."""
+    theirs = dict(model.named_modules())
+    return [
+        f"{name}.{epsilon}"
+        for name, module in backbone.named_modules()
+        for epsilon in ("eps", "variance_epsilon")
+        if getattr(module, epsilon, None) != getattr(theirs.get(name), epsilon, None)
+    ]
 
 
 def _shape(name: str, parameters: Mapping[str, nn.Parameter]) -> tuple[int, ...] | None:

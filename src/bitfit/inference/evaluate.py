@@ -65,9 +65,10 @@ def evaluation(
 ) -> Evaluation:
     """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
     backbone = as_backbone(backbone)
-    _refuse_idle(options or DataOptions(), split, delta.task)
+    options = DataOptions.of(options)
+    _refuse_idle(options, split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
-    found = _data(backbone, delta, asked, split, DataOptions.of(options))
+    found = _data(backbone, delta, asked, split, options)
     _check_same_answers(found.task, delta.task)
     chosen = _chosen(found, split)
     notes = list(found.notes)
