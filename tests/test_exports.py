@@ -13,7 +13,7 @@ from bitfit.runtime.precision import Precision
 CLASSES = sorted(name for name in bitfit.__all__ if inspect.isclass(getattr(bitfit, name)))
 FUNCTIONS = sorted(name for name in bitfit.__all__ if inspect.isfunction(getattr(bitfit, name)))
 # What bitfit's own rooms hand to one another through a public class; no user makes or reads one.
-INTERNAL = {"Family", "Phase", "RowModel", "ThetaMap", "ExampleEncoder", "Budget", "Indexed", "MethodName"}
+INTERNAL = {"Phase", "RowModel", "ThetaMap", "ExampleEncoder", "Budget", "Indexed", "MethodName"}
 NAMES = {"Device": Device, "Precision": Precision}
 
 

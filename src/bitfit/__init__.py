@@ -23,16 +23,21 @@ if TYPE_CHECKING:
     from bitfit.data.task import Task as Task
     from bitfit.delta.delta import Delta as Delta
     from bitfit.delta.delta import Reverter as Reverter
+    from bitfit.inference.evaluate import Evaluation as Evaluation
     from bitfit.inference.evaluate import evaluate as evaluate
+    from bitfit.inference.evaluate import evaluation as evaluation
     from bitfit.inference.predict_file import InputFile as InputFile
     from bitfit.inference.predict_file import Written as Written
     from bitfit.inference.predict_file import predict_file as predict_file
     from bitfit.inference.predictor import Predictor as Predictor
     from bitfit.inference.predictor import predict as predict
     from bitfit.methods.budget import Scored as Scored
+    from bitfit.methods.family import Family as Family
+    from bitfit.methods.family import InsertingFamily as InsertingFamily
     from bitfit.methods.insertion import Insertion as Insertion
     from bitfit.methods.method import Method as Method
     from bitfit.methods.method import select as select
+    from bitfit.methods.registry import register as register
     from bitfit.methods.selection import Selection as Selection
     from bitfit.methods.slot import Slot as Slot
     from bitfit.training.checkpoint import Checkpoints as Checkpoints
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from bitfit.training.rank import Ranking as Ranking
     from bitfit.training.rank import rank as rank
     from bitfit.training.run import Run as Run
+    from bitfit.training.run import best_run as best_run
     from bitfit.training.train import train as train
     from bitfit.training.train import train_rows as train_rows
     from bitfit.watcher import Watcher as Watcher
@@ -54,9 +60,12 @@ _HOMES = {
     "Checkpoints": "bitfit.training.checkpoint",
     "DataOptions": "bitfit.data.options",
     "Delta": "bitfit.delta.delta",
+    "Evaluation": "bitfit.inference.evaluate",
     "Examples": "bitfit.data.examples",
+    "Family": "bitfit.methods.family",
     "Head": "bitfit.backbone.heads",
     "InputFile": "bitfit.inference.predict_file",
+    "InsertingFamily": "bitfit.methods.family",
     "Insertion": "bitfit.methods.insertion",
     "Method": "bitfit.methods.method",
     "Predictor": "bitfit.inference.predictor",
@@ -75,12 +84,15 @@ _HOMES = {
     "TrainSettings": "bitfit.training.config",
     "Watcher": "bitfit.watcher",
     "Written": "bitfit.inference.predict_file",
+    "best_run": "bitfit.training.run",
     "evaluate": "bitfit.inference.evaluate",
+    "evaluation": "bitfit.inference.evaluate",
     "keep_freed_memory": "bitfit.backbone.memory",
     "load": "bitfit.backbone.load",
     "predict": "bitfit.inference.predictor",
     "predict_file": "bitfit.inference.predict_file",
     "rank": "bitfit.training.rank",
+    "register": "bitfit.methods.registry",
     "select": "bitfit.methods.method",
     "terms": "bitfit.backbone.anatomy",
     "train": "bitfit.training.train",
@@ -93,9 +105,12 @@ __all__ = [
     "Checkpoints",
     "DataOptions",
     "Delta",
+    "Evaluation",
     "Examples",
+    "Family",
     "Head",
     "InputFile",
+    "InsertingFamily",
     "Insertion",
     "Method",
     "Predictor",
@@ -114,13 +129,16 @@ __all__ = [
     "TrainSettings",
     "Watcher",
     "Written",
+    "best_run",
     "errors",
     "evaluate",
+    "evaluation",
     "keep_freed_memory",
     "load",
     "predict",
     "predict_file",
     "rank",
+    "register",
     "select",
     "terms",
     "train",

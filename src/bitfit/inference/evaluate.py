@@ -47,8 +47,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Scores of a delta on its own task, or on other data of the same shape: a file, a known task, data in memory.
 
-    Without a split, one file or table is scored whole; of data that has splits, test where it is labelled, else
-    validation. Columns, lengths and pooling are those of the training where no others are asked for.
+    Without a split, one file or table is scored whole, but of the very rows of the training only those that were held
+    out for validation; of data that has splits, test where it is labelled, else validation. `evaluation` says which
+    rows these were. Columns, lengths and pooling are those of the training where no others are asked for.
     """
     return dict(evaluation(backbone, delta, data, split, options=options, precision=precision, device=device).scores)
 
@@ -63,7 +64,7 @@ def evaluation(
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> Evaluation:
-    """The same with what it was measured on. Without a split: test if it is labelled, else validation."""
+    """As `evaluate`, with the split, the number of rows and remarks: what the scores were measured on."""
     backbone = as_backbone(backbone)
     options = DataOptions.of(options)
     _refuse_idle(options, split, delta.task)
