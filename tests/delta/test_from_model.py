@@ -101,14 +101,6 @@ def test_what_no_parameter_holds_is_compared_too(backbone: Backbone) -> None:
             bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
 
 
-def test_new_parameters_of_another_method_are_named(backbone: Backbone) -> None:
-    model = copy.deepcopy(backbone.task_model(TASK.head))
-    selection = bitfit.select(model, "bitfit")
-    bitfit.Method.parse("ia3").insert(model)
-    with pytest.raises(DeltaError, match=r"The model has .*' beside what the selection's method puts in"):
-        bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
-
-
 @pytest.mark.parametrize(
     ("given", "words"),
     [
