@@ -10,7 +10,7 @@ LOWEST := .venv-lowest
 # Two processes of one thread each: with more threads they would slow each other. Then the slowest tests are listed.
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
-.PHONY: demo test quick test-lowest check bench install format tree clean
+.PHONY: demo test quick test-lowest coverage check bench install format tree clean
 
 demo: $(READY)  ## train, score and use one small model, in under five minutes
 	$(BIN)/bitfit demo --overwrite
@@ -23,6 +23,10 @@ quick: $(READY)  ## the tests that take no more than a second or two each: under
 
 test-lowest: $(LOWEST)/.ready  ## every test with the lowest versions that pyproject.toml promises; Python 3.11 or 3.12
 	$(call PYTEST,$(LOWEST))
+
+coverage: $(READY)  ## which lines the tests run, and how many: the least covered files first
+	$(call PYTEST,$(VENV)) --cov bitfit --cov-report ""
+	$(BIN)/python -m coverage report --skip-covered --sort cover
 
 check: $(READY)  ## style, types and the shape of the house
 	$(BIN)/ruff check .
