@@ -54,6 +54,9 @@ def test_methods_differ_by_name_and_head() -> None:
         ("frozen@2", "trains no layers"),
         ("houlsby[wide]", "takes the width"),
         ("lora[r=0]", "both above 0"),
+        ("lora[r=4,r=8]", "takes one r"),
+        ("bitfit[b_q,pooler,no-pooler]", "asks for the pooler and leaves it out"),
+        ("bitfit@-1", "Layers look like"),
         ("diff-pruning[half]", "prunes the whole encoder"),
         ("random-uniform@1", "draws from the whole encoder"),
     ],
@@ -94,6 +97,24 @@ def test_the_count_is_that_of_a_model_that_carries_the_new_parameters(name: str)
     counted = method.count(model)
     method.insert(model)
     assert method.select(model).size == counted == method.count(model)
+
+
+@pytest.mark.parametrize("name", ["full", "layernorm"])
+def test_what_another_method_put_in_does_not_train(name: str) -> None:
+    model = tiny_backbone("bert").task_model(Head("class", 3))
+    wanted = Method.parse(name).select(model).slots
+    Method.parse("gain-and-bias").insert(model)
+    assert Method.parse(name).select(model).slots == wanted
+
+
+def test_a_backbone_or_a_name_in_place_of_a_model_is_refused_with_what_to_give() -> None:
+    backbone = tiny_backbone("bert")
+    words = r"Expected a model, such as backbone\.task_model\(head\) or backbone\.model; found a Backbone"
+    for call in (bitfit.select, bitfit.terms, Method.parse("ia3").insert, Method.parse("bitfit").count):
+        with pytest.raises(RequestError, match=words):
+            call(backbone)  # type: ignore[operator]
+    with pytest.raises(RequestError, match="found a str"):
+        bitfit.terms("minilm")  # type: ignore[arg-type]
 
 
 class Scaled(nn.Module):
@@ -172,7 +193,8 @@ def outside_methods() -> list[Path]:
 
 def test_no_family_is_told_by_its_name_outside_methods() -> None:
     names = "|".join(map(re.escape, registry.FAMILIES))
-    compared = re.compile(rf"""(==|!=|\bin) *\(?["']({names})["']|startswith\(\(?["']({names})""")
+    name = rf"""["']({names})["']"""
+    compared = re.compile(rf"""(==|!=|\bin) *\(?{name}|{name} *(==|!=|in|not in)\b|startswith\(\(?["']({names})""")
     for path in outside_methods():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):

@@ -57,4 +57,23 @@ def test_layers_that_are_not_there_are_refused_with_those_that_are(layers: str) 
 @pytest.mark.parametrize("layers", ["x", "1-", "-1", "last", "last0", "0--2"])
 def test_layers_of_another_shape_are_refused(layers: str) -> None:
     with pytest.raises(RequestError, match="Layers look like"):
-        MethodName.parse(f"bitfit@{layers}").chosen_layers(6)
+        MethodName.parse(f"bitfit@{layers}")
+
+
+@pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        ("bitfit[b_q,b_m2]", "bitfit[b_m2,b_q]"),
+        ("bitfit[b_q,b_q]", "bitfit[b_q]"),
+        ("bitfit@last2,10,9,0-3,9", "bitfit@0-3,9,10,last2"),
+    ],
+)
+def test_the_order_of_words_and_doubles_change_nothing(text: str, spelling: str) -> None:
+    assert MethodName.parse(text).text == spelling
+    assert MethodName.parse(text) == MethodName.parse(spelling)
+
+
+@pytest.mark.parametrize("given", [5, None])
+def test_what_is_no_text_is_refused(given: object) -> None:
+    with pytest.raises(RequestError, match=f"Expected a method's name, such as 'bitfit'; found {given}"):
+        MethodName.parse(given)  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ def test_what_has_no_place_in_an_ordinary_checkpoint_is_refused(model_type: str,
 def test_beft_learns_what_bitfit_learns_of_the_value_biases() -> None:
     backbone = tiny_backbone("bert")
     shift = bitfit.train(backbone, tiny_data(), "beft", CONFIG).delta
-    bias = bitfit.train(backbone, tiny_data(), "bitfit[value]", CONFIG).delta
+    bias = bitfit.train(backbone, tiny_data(), "bitfit[value,no-pooler]", CONFIG).delta
     place = "bert.encoder.layer.{}.attention.self.value."
     for layer in range(2):
         before = backbone.model.get_parameter(place.format(layer).removeprefix("bert.") + "bias").detach().numpy()
@@ -159,28 +159,38 @@ def test_beft_learns_what_bitfit_learns_of_the_value_biases() -> None:
         np.testing.assert_allclose(shift.values[place.format(layer) + "shift"], moved, rtol=1e-3, atol=1e-4)
 
 
-def test_ia3_learns_what_plain_torch_learns() -> None:
+@pytest.mark.parametrize("method", FAMILIES)
+def test_a_family_learns_what_plain_torch_learns(method: str) -> None:
     backbone = tiny_backbone("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     plain, equipped = backbone.task_model(HEAD), backbone.task_model(HEAD)
-    Method.parse("ia3").insert(equipped)
-    selection = Method.parse("ia3", "frozen").select(equipped)
+    Method.parse(method).insert(equipped)
+    selection = Method.parse(method, "frozen").select(equipped)
     selection.freeze()
     padded, _ = both("bert", (9, 5, 12))
     plain_answers(equipped, padded, HEAD).square().sum().backward()
-    gains = {slot.name: torch.zeros(slot.shape, requires_grad=True) for slot in selection.slots}
-    for name, gain in gains.items():
+    learnt = [slot for slot in selection.slots if not slot.inert]
+    values = {slot.name: torch.zeros(slot.shape, requires_grad=True) for slot in learnt}
+    for name, value in values.items():
         module, _, leaf = name.rpartition(".")
-        _scale(plain.get_submodule(module), gain, before=leaf == "input_gain")
+        _change(plain.get_submodule(module), value, leaf)
     plain_answers(plain, padded, HEAD).square().sum().backward()
-    for name, gain in gains.items():
+    for name, value in values.items():
         found = equipped.get_parameter(name).grad
         assert found is not None
-        assert gain.grad is not None
-        assert_near(found, gain.grad)
+        assert value.grad is not None
+        assert_near(found, value.grad)
 
 
-def _scale(module: nn.Module, gain: Tensor, before: bool) -> None:
-    if before:
-        module.register_forward_pre_hook(lambda _, given: (given[0] * (1 + gain),))
+def _change(module: nn.Module, value: Tensor, leaf: str) -> None:
+    """Compute with the value by a hook; hooks run in the order of their names: gain before shift."""
+
+    def change(output: Tensor) -> Tensor:
+        return output + value if leaf == "shift" else output * (1 + value)
+
+    def after(_: nn.Module, given: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        return change(output) if isinstance(output, Tensor) else (change(output[0]), *output[1:])
+
+    if leaf == "input_gain":
+        module.register_forward_pre_hook(lambda _, given: (change(given[0]),))
     else:
-        module.register_forward_hook(lambda _, given, output: output * (1 + gain))
+        module.register_forward_hook(after)

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from bitfit.backbone.architectures import Architecture, Fusion, architecture, ends, unlisted_outside
+from bitfit.errors import RequestError
 
 SYMBOLS = {
     "query": "b_q",
@@ -62,8 +63,17 @@ class Site:
     fused: Fusion | None = None
 
 
+def check_model(model: object) -> None:
+    """Refuse what is no model, such as the backbone around one."""
+    if not isinstance(model, nn.Module):
+        raise RequestError(
+            f"Expected a model, such as backbone.task_model(head) or backbone.model; found a {type(model).__name__}."
+        )
+
+
 def terms(model: nn.Module) -> tuple[Term, ...]:
     """Every bias of a base or a task model, in the order of its parameters; shared ones once."""
+    check_model(model)
     known = {site.name: site for site in sites(model)}
     modules = dict(model.named_modules())
     config = _config(model)

@@ -84,6 +84,7 @@ def _describe(term: "Term") -> dict[str, Any]:
 
 def _draw(console: "Console", document: dict[str, Any]) -> None:
     from bitfit.backbone.anatomy import INERT
+    from bitfit.methods.registry import FAMILIES
 
     rows = [
         (
@@ -102,6 +103,7 @@ def _draw(console: "Console", document: dict[str, Any]) -> None:
         console.print("No biases: the method 'added-bias' puts new ones on the layers.")
     total = document["parameters"]
     shares = [(name, f"{count:,}", f"{count / total:.3%}") for name, count in document["trainable"].items()]
-    if "lora" not in document["trainable"]:
-        console.print("'lora' is not counted: it needs the extra 'lora'.")
+    for family in FAMILIES:
+        if family not in document["trainable"]:  # its extra has the same name
+            console.print(f"'{family}' is not counted: it needs the extra '{family}'.")
     console.print(table(f"What trains, of {total:,} parameters", ("method", "elements", "share"), shares))

@@ -13,6 +13,7 @@ from bitfit.experiment.published import published
 from bitfit.experiment.results import Column, Results, figure, main_score, mean_over
 from bitfit.experiment.significance import Difference, Figure, Verdict, compare, difference, holm, paired
 
+# The methods that the paper's sentences are about: data of the claims, which no code here tells apart.
 SUBSETS = ("bitfit", "bitfit[b_m2,b_q]", "bitfit[b_m2]", "bitfit[b_q]", "frozen")
 RANDOM = ("bitfit", "random-rows-columns", "random-uniform")
 MOST_CHANGED = ("b_q", "b_m2")

@@ -26,6 +26,10 @@ class BitFit(Family):
     shares_a_pass = True
     is_bias_method = True
 
+    def __post_init__(self) -> None:
+        if {POOLER, NO_POOLER} <= set(self.name.terms):
+            raise RequestError(f"'{self.name.text}' asks for the pooler and leaves it out. Give one of the two.")
+
     @property
     def budget(self) -> str | None:
         """What follows `auto:` where the terms are to be chosen on a task's data: "0.04%" or "5000"."""

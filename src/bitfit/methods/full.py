@@ -4,6 +4,7 @@ from torch import nn
 
 from bitfit.backbone.anatomy import Term, sites, terms
 from bitfit.methods.family import Family
+from bitfit.methods.insertion import own_parameters
 from bitfit.methods.slot import Slot
 
 
@@ -23,7 +24,7 @@ class Full(Family):
         for term in terms(model):
             split.setdefault(term.name, []).append(term)
         found = []
-        for parameter, _ in model.named_parameters():
+        for parameter in own_parameters(model):
             module = parameter.rpartition(".")[0]
             if module not in inside or (layers is not None and inside[module] not in layers):
                 continue

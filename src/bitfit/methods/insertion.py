@@ -38,6 +38,13 @@ def maybe_get_insertion(model: nn.Module) -> Insertion | None:
     return found if isinstance(found, Insertion) else None
 
 
+def own_parameters(model: nn.Module) -> list[str]:
+    """The names of a model's parameters, but for those that a method put in."""
+    there = maybe_get_insertion(model)
+    new = frozenset() if there is None else frozenset(there.names)
+    return [name for name, _ in model.named_parameters() if name not in new]
+
+
 def insert(model: nn.Module, method: str, put_in: Callable[[nn.Module], Undo]) -> Insertion:
     """Call `put_in` on the model and note what is new in it.
 

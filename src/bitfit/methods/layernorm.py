@@ -5,6 +5,7 @@ from torch import nn
 from bitfit.backbone.anatomy import is_norm, sites
 from bitfit.errors import RequestError
 from bitfit.methods.family import Family
+from bitfit.methods.insertion import own_parameters
 from bitfit.methods.slot import Slot
 
 
@@ -34,6 +35,6 @@ def norm_slots(model: nn.Module, layers: frozenset[int] | None = None) -> list[S
     }
     return [
         Slot.of_parameter(model, parameter)
-        for parameter, _ in model.named_parameters()
+        for parameter in own_parameters(model)
         if parameter.rpartition(".")[0] in norms
     ]

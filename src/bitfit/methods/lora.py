@@ -41,6 +41,8 @@ class LoraShape:
             if not is_number:
                 roles.append(word)
             elif key in ("r", "alpha") and value.isdecimal() and 1 <= int(value) <= 1_000_000:
+                if key in numbers:
+                    raise RequestError(f"'lora' takes one {key}; found '{name.text}'.")
                 numbers[key] = int(value)
             else:
                 raise RequestError(f"'lora' takes r=NUMBER and alpha=NUMBER, both above 0; found '{name.text}'.")

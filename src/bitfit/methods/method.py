@@ -7,6 +7,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bitfit.backbone.anatomy import check_model
 from bitfit.errors import RequestError
 from bitfit.methods.budget import Scored
 from bitfit.methods.family import Family
@@ -119,10 +120,12 @@ class Method:
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model that the method does not fit; leaves the model as it is."""
+        check_model(model)
         self.family.check(model)
 
     def count(self, model: nn.Module) -> int:
         """How many elements it trains of a model, the head's among them; leaves the model as it is."""
+        check_model(model)
         return self.family.count(model) + sum(slot.size for slot in head_slots(model, self.head))
 
     def insert(self, model: nn.Module, seed: int = 0) -> Insertion:
@@ -130,6 +133,7 @@ class Method:
 
         Nothing happens for a method that has none, and where the model carries them already.
         """
+        check_model(model)
         return self.family.insert(model, seed)
 
     def start(self, model: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -141,6 +145,7 @@ class Method:
 
         The model stays as it is. It carries the new parameters already, where the method has some.
         """
+        check_model(model)
         if self.reads_data or len(self.phases) > 1:
             raise RequestError(
                 f"'{self.name}' chooses what changes while it trains on a task's data, so it cannot be resolved on a "

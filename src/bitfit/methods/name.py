@@ -15,28 +15,33 @@ _LAYERS = re.compile(r"(?P<first>\d+)(-(?P<last>\d+))?|(?P<end>first|last)(?P<co
 
 @dataclass(frozen=True)
 class MethodName:
-    """What a method's name asks for."""
+    """What a method's name asks for; `parse` sorts its words and drops doubles, so that equal methods compare equal."""
 
     family: str
-    terms: tuple[str, ...] = ()  # the words in brackets as written; empty for none
-    layers: tuple[str, ...] = ()  # "3", "6-11", "last4", "first2" as written; empty for all
+    terms: tuple[str, ...] = ()  # the words in brackets; empty for none
+    layers: tuple[str, ...] = ()  # "3", "6-11", "last4", "first2"; empty for all
 
     @property
     def text(self) -> str:
-        """The name in its one spelling, without blanks."""
+        """The name in one spelling, without blanks."""
         terms = f"[{','.join(self.terms)}]" if self.terms else ""
         return self.family + terms + (f"@{','.join(self.layers)}" if self.layers else "")
 
     @classmethod
     def parse(cls, text: str) -> "MethodName":
         """A name taken apart; a name of another shape is refused."""
+        if not isinstance(text, str):
+            raise RequestError(f"Expected a method's name, such as 'bitfit'; found {text!r:.80}.")
         found = _SHAPE.fullmatch("".join(text.split()))
         if found is None:
             raise RequestError(
                 f"A method looks like 'bitfit', 'bitfit[b_m2,b_q]' or 'bitfit[query]@6-11'; found '{text}'."
             )
         terms = _items(text, found["terms"], "terms in brackets")
-        return cls(found["family"], terms, _items(text, found["layers"], "layers after the @"))
+        layers = _items(text, found["layers"], "layers after the @")
+        for item in layers:
+            _shape_of_layers(text, item)
+        return cls(found["family"], tuple(sorted(terms)), tuple(sorted(layers, key=_by_number)))
 
     def chosen_layers(self, count: int) -> frozenset[int]:
         """The layers asked for, of `count` layers numbered from 0; all of them where none were named."""
@@ -48,16 +53,26 @@ class MethodName:
 def _items(text: str, items: str | None, what: str) -> tuple[str, ...]:
     if items is None:
         return ()
-    found = tuple(items.split(","))
+    found = tuple(dict.fromkeys(items.split(",")))
     if not all(found):
         raise RequestError(f"The method '{text}' has no {what}, or an empty one among them.")
     return found
 
 
-def _span(text: str, item: str, count: int) -> range:
+def _by_number(item: str) -> tuple[bool, list[int], str]:
+    """Numbered layers first, 9 before 10."""
+    return not item[0].isdigit(), [int(number) for number in re.findall(r"\d+", item)], item
+
+
+def _shape_of_layers(text: str, item: str) -> re.Match[str]:
     found = _LAYERS.fullmatch(item)
     if found is None:
         raise RequestError(f"Layers look like '3', '0-5', 'last4' or 'first2'; found '{item}' in '{text}'.")
+    return found
+
+
+def _span(text: str, item: str, count: int) -> range:
+    found = _shape_of_layers(text, item)
     if found["end"]:
         number = int(found["count"])
         span = range(number) if found["end"] == "first" else range(count - number, count)
