@@ -73,6 +73,11 @@ def test_the_order_of_words_and_doubles_change_nothing(text: str, spelling: str)
     assert MethodName.parse(text) == MethodName.parse(spelling)
 
 
+def test_words_without_a_comma_are_refused_as_written() -> None:
+    with pytest.raises(RequestError, match=r"between commas; found 'b_q b_m2' in 'bitfit\[b_q b_m2\]'"):
+        MethodName.parse("bitfit[b_q b_m2]")
+
+
 @pytest.mark.parametrize("given", [5, None])
 def test_what_is_no_text_is_refused(given: object) -> None:
     with pytest.raises(RequestError, match=f"Expected a method's name, such as 'bitfit'; found {given}"):

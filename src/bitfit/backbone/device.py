@@ -1,4 +1,4 @@
-"""The device that a model runs on, asked for or found, and tensors brought to it; knows nothing of models."""
+"""The device that a model runs on, asked for or found, and tensors brought to it."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""What identifies a backbone: a digest of every weight, kept on disk; knows nothing of tasks."""
+"""What identifies a backbone: a digest of every weight, kept on disk."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A linear head of ours: for mean pooling, and where an architecture has none; knows nothing of data."""
+"""A linear head of ours: for mean pooling, and where an architecture has none."""
 
 from typing import Any, cast
 

@@ -243,7 +243,7 @@ def _attempt(name: str, source: Source, action: Callable[[], T]) -> T:
         ) from error
 
 
-def _place(source: Source) -> Path | str:
+def _id_or_folder(source: Source) -> Path | str:
     return source.name if isinstance(source, HubModel) else source
 
 
@@ -255,7 +255,7 @@ def _options(source: Source) -> dict[str, Any]:
 def _config(source: Source) -> PretrainedConfig:
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise BackboneError(f"The folder '{source}' has no config.json; a transformers model has one.")
-    config: PretrainedConfig = AutoConfig.from_pretrained(_place(source), **_options(source))
+    config: PretrainedConfig = AutoConfig.from_pretrained(_id_or_folder(source), **_options(source))
     return config
 
 
@@ -263,7 +263,7 @@ def _weights(name: str, source: Source, config: PretrainedConfig) -> PreTrainedM
     model: PreTrainedModel
     with seeded(_MISSING_SEED):
         model, report = AutoModel.from_pretrained(
-            _place(source),
+            _id_or_folder(source),
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
@@ -289,7 +289,7 @@ def _without_weights(config: PretrainedConfig) -> PreTrainedModel:
 def _tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokenizerBase | None:
     if is_image_model(config) or (isinstance(source, Path) and not _any_file(source, _TOKENIZER_FILES)):
         return None
-    tokenizer = AutoTokenizer.from_pretrained(_place(source), **_options(source))
+    tokenizer = AutoTokenizer.from_pretrained(_id_or_folder(source), **_options(source))
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and its kin have none
     if tokenizer.is_fast:  # a tokenizer.json may carry somebody's length and padding
@@ -302,7 +302,7 @@ def _processor(source: Source, config: PretrainedConfig) -> Any:
     if not is_image_model(config) or (isinstance(source, Path) and not _any_file(source, _PROCESSOR_FILES)):
         return None
     try:
-        return AutoImageProcessor.from_pretrained(_place(source), **_options(source))
+        return AutoImageProcessor.from_pretrained(_id_or_folder(source), **_options(source))
     except ImportError:
         raise MissingExtraError("Reading images", "pillow", "images") from None
 

@@ -1,4 +1,4 @@
-"""A head on a backbone: the architecture's own task model over shared weights; knows nothing of training."""
+"""A head on a backbone: the architecture's own task model over shared weights."""
 
 import copy
 import threading
@@ -57,7 +57,7 @@ def build_task_model(encoder: PreTrainedModel, head: Head, seed: int, pad: int |
     if not any(parameter.is_meta for parameter in encoder.parameters()):
         device = next(encoder.parameters()).device
         for name, start in head_start(model, seed).items():
-            _place(model, name, nn.Parameter(start.to(device)))
+            _set(model, name, nn.Parameter(start.to(device)))
         _refuse_leftovers(model)
     model.eval()
     return model
@@ -68,17 +68,17 @@ def head_start(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
 
     The model keeps its own head; the global random state is not touched.
     """
-    held = {name: model.get_parameter(name) for name in head_names(model)}
+    before = {name: model.get_parameter(name) for name in head_names(model)}
     with torch.no_grad(), seeded(seed), _never_drawn(model.base_model):
-        for name, parameter in held.items():
+        for name, parameter in before.items():
             # Zeros, since an initialisation that forgets a parameter must not leave what memory held.
-            _place(model, name, nn.Parameter(torch.zeros(parameter.shape)))
+            _set(model, name, nn.Parameter(torch.zeros(parameter.shape)))
         try:
             _draw(model)
-            return {name: model.get_parameter(name).detach() for name in held}
+            return {name: model.get_parameter(name).detach() for name in before}
         finally:
-            for name, parameter in held.items():
-                _place(model, name, parameter)
+            for name, parameter in before.items():
+                _set(model, name, parameter)
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def _share(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
         ) from None
 
 
-def _place(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
     path, _, leaf = name.rpartition(".")
     model.get_submodule(path)._parameters[leaf] = parameter
 

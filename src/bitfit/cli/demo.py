@@ -97,8 +97,8 @@ def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answ
     console.print()
     columns = ["method", "trained", "share", "validation", "test", "time"]
     console.print(table("Accuracy on film reviews", columns, rows))
-    said = [[text, f"{answer.value} {_share(answer)}"] for text, answer in zip(SENTENCES, answers, strict=True)]
-    console.print(table("What it says of new sentences", ["sentence", "answer"], said))
+    rows = [[text, f"{answer.value} {_share(answer)}"] for text, answer in zip(SENTENCES, answers, strict=True)]
+    console.print(table("What it says of new sentences", ["sentence", "answer"], rows))
     console.print(f"{path} holds all of it: {path.stat().st_size / 1000:,.0f} KB beside a model of 91 MB.\n")
     console.print(NEXT.format(file=path, bitfit="bitfit" if shutil.which("bitfit") else sys.argv[0]))
 

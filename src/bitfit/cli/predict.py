@@ -62,12 +62,12 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     else:
         from bitfit.inference.predict_file import answered
 
-        reading = _reading(delta.task, given)
+        source = _input_file(delta.task, given)
         if given["out"] is not None:
-            _file(backbone, delta, reading, given, as_json)
+            _file(backbone, delta, source, given, as_json)
             return
         pairs = [
-            pair for part in answered(backbone, delta, reading, given["precision"], given["device"]) for pair in part
+            pair for part in answered(backbone, delta, source, given["precision"], given["device"]) for pair in part
         ]
         rows, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
     document = [_document(row, answer) for row, answer in zip(rows, answers, strict=True)]
@@ -104,7 +104,7 @@ def _texts(
     return rows, predict(backbone, delta, asked, given["precision"], given["device"])
 
 
-def _reading(task: "Task", given: dict[str, Any]) -> "InputFile":
+def _input_file(task: "Task", given: dict[str, Any]) -> "InputFile":
     """The file, and its names of the task's columns."""
     from bitfit.data.answer import ANSWER
     from bitfit.inference.predict_file import InputFile
@@ -115,10 +115,10 @@ def _reading(task: "Task", given: dict[str, Any]) -> "InputFile":
     if given["tokens"] and task.kind != "tags":
         raise RequestError(f"The task '{task.name}' reads texts, not words: use --text.")
     names = zip(task.texts, (first, second), strict=False)
-    return InputFile(given["source"], {own: other for own, other in names if other}, given["answer"] or ANSWER)
+    return InputFile(given["source"], {column: other for column, other in names if other}, given["answer"] or ANSWER)
 
 
-def _file(backbone: "Backbone", delta: "Delta", reading: "InputFile", given: dict[str, Any], as_json: bool) -> None:
+def _file(backbone: "Backbone", delta: "Delta", source: "InputFile", given: dict[str, Any], as_json: bool) -> None:
     """A whole file, with a bar."""
     from bitfit.cli.progress import Answering
     from bitfit.inference.predict_file import predict_file
@@ -127,7 +127,7 @@ def _file(backbone: "Backbone", delta: "Delta", reading: "InputFile", given: dic
     try:
         with Answering() as shown:
             written = predict_file(
-                backbone, delta, reading, out, precision=given["precision"], device=given["device"], watcher=shown
+                backbone, delta, source, out, precision=given["precision"], device=given["device"], watcher=shown
             )
     except KeyboardInterrupt:
         log().print("Stopped: what is answered so far is kept. The same command goes on.")

@@ -77,11 +77,11 @@ def _check_shape(delta: "Delta") -> None:
     """A file of one's own may bear the name of a task of GLUE."""
     from bitfit.data.catalog import KNOWN
 
-    own, wanted = delta.task, KNOWN[delta.task.name].task
-    if (own.kind, own.texts, sorted(own.labels)) != (wanted.kind, wanted.texts, sorted(wanted.labels)):
+    task, wanted = delta.task, KNOWN[delta.task.name].task
+    if (task.kind, task.texts, sorted(task.labels)) != (wanted.kind, wanted.texts, sorted(wanted.labels)):
         raise RequestError(
-            f"A delta was trained on other data than GLUE's '{own.name}': it reads {', '.join(own.texts)} and answers "
-            f"{', '.join(own.labels) or 'a number'}; expected {', '.join(wanted.texts)} and "
+            f"A delta was trained on other data than GLUE's '{task.name}': it reads {', '.join(task.texts)} and "
+            f"answers {', '.join(task.labels) or 'a number'}; expected {', '.join(wanted.texts)} and "
             f"{', '.join(wanted.labels) or 'a number'}."
         )
 

@@ -160,12 +160,12 @@ def _configs(given: dict[str, Any], context: click.Context) -> list[TrainConfig]
     rates = _numbers("--learning-rate", given["learning_rates"], float) or [None]
     seeds = _numbers("--seed", given["seeds"], int)
     recipe = TrainConfig.paper() if given["recipe"] == "paper" else TrainConfig()
-    said = {
+    given_settings = {
         field.name: given[field.name]
         for field in fields(TrainConfig)
         if field.name in given and context.get_parameter_source(field.name) is not ParameterSource.DEFAULT
     }
-    return [replace(recipe, learning_rate=rate, seed=seed, **said) for rate, seed in product(rates, seeds)]
+    return [replace(recipe, learning_rate=rate, seed=seed, **given_settings) for rate, seed in product(rates, seeds)]
 
 
 def _numbers(option: str, text: str | None, kind: type) -> list[Any]:

@@ -32,6 +32,8 @@ class MethodName:
         """A name taken apart; a name of another shape is refused."""
         if not isinstance(text, str):
             raise RequestError(f"Expected a method's name, such as 'bitfit'; found {text!r:.80}.")
+        if gap := re.search(r"[\w%]+\s+\w+", text):
+            raise RequestError(f"Words in a method's name stand between commas; found '{gap[0]}' in '{text}'.")
         found = _SHAPE.fullmatch("".join(text.split()))
         if found is None:
             raise RequestError(

@@ -18,7 +18,7 @@ from bitfit.methods.slot import Slot
 
 Index = NDArray[np.int64]
 Shape = tuple[int, ...]
-STILL = "still"  # the part of a slot whose gradient is exactly zero
+INERT = "still"  # in files: the part of a slot whose gradient is exactly zero
 
 
 class RandomFamily(Family):
@@ -168,15 +168,15 @@ def _shape(model: nn.Module, name: str) -> Shape:
 
 
 def _slots(model: nn.Module, chosen: Mapping[str, Index]) -> list[Slot]:
-    """Slots over the drawn elements; those whose gradient is exactly zero go to a slot that is kept still."""
-    still: dict[str, Index] = {}
+    """Slots over the drawn elements; those whose gradient is exactly zero go to an inert slot."""
+    inert: dict[str, Index] = {}
     for term in terms(model):
         if term.inert:
-            still[term.name] = np.arange(term.size) if term.index is None else term.index
+            inert[term.name] = np.arange(term.size) if term.index is None else term.index
     found = []
     for name, index in chosen.items():
-        is_still = np.isin(index, still.get(name, np.empty(0, np.int64)))
-        for part, mask in (("", ~is_still), (STILL, is_still)):
+        is_inert = np.isin(index, inert.get(name, np.empty(0, np.int64)))
+        for part, mask in (("", ~is_inert), (INERT, is_inert)):
             if mask.any():
                 found.append(Slot(name, _shape(model, name), index[mask], bool(part), part=part))
     return found

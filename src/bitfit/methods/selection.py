@@ -127,10 +127,10 @@ def _guard(parameter: nn.Parameter, slots: list[Slot]) -> None:
     for slot in slots:
         if slot.index is not None:
             mask[torch.from_numpy(slot.index)] = True
-    held = mask.logical_not().view(parameter.shape)
+    outside = mask.logical_not().view(parameter.shape)
 
     def zero_the_rest(gradient: Tensor) -> Tensor:
-        return gradient.masked_fill(held.to(gradient.device), 0)
+        return gradient.masked_fill(outside.to(gradient.device), 0)
 
     register = cast(Callable[[Callable[[Tensor], Tensor]], Any], parameter.register_hook)
     setattr(parameter, _HOOK, register(zero_the_rest))
