@@ -27,7 +27,9 @@ def test_values_are_spread_and_sums_add_up_by_row(bounds: tuple[int, ...], fille
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_bf16_gradients_add_up_in_fp32(many: bool) -> None:
+@pytest.mark.parametrize("in_cache", [1, 1000, 1 << 20])
+def test_bf16_gradients_add_up_in_fp32(many: bool, in_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_CACHE", in_cache)
     gradient = torch.full((3000, 2), 1.0, dtype=torch.bfloat16)
     found = bias_sums(gradient, Segments((0, 1001, 3000)), many)
     assert found.dtype == torch.float32
