@@ -87,7 +87,7 @@ def _sum(entries: Tensor) -> Tensor:
         return entries.sum(0, dtype=torch.float32)
     # A processor adds up 16-bit numbers in fp32 several times faster where they are made fp32 in its cache first.
     first, *others = entries.split(max(1, IN_CACHE // entries.shape[1]))
-    total = first.float().sum(0)
+    total: Tensor = first.float().sum(0)
     for piece in others:
         total += piece.float().sum(0)
     return total
