@@ -28,7 +28,7 @@ coverage: $(READY)  ## which lines the tests run, and how many: the least covere
 	$(call PYTEST,$(VENV)) --cov bitfit --cov-report ""
 	$(BIN)/python -m coverage report --skip-covered --sort cover
 
-check: $(READY)  ## style, types and the shape of the house
+check: $(READY)  ## style, types and the shape of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""The shape of the house: who imports whom, how long files are, what is loaded unasked."""
+"""The shape of the code: who imports whom, how long files are, what is loaded unasked."""
 
 import ast
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import FLOORS, tree, written
+from tests.tree import FOLDERS, tree, written
 
 ROOT = Path(__file__).parents[1] / "src" / "bitfit"
-# A room imports itself and the rooms before it.
-ROOMS = ["errors", "files", "hub", "watcher", *FLOORS, "__main__"]  # the last is the door
+# Each imports itself and those before it.
+ORDER = ["errors", "files", "hub", "watcher", *FOLDERS, "__main__"]
 # Bare `import bitfit` may load nothing but the standard library.
 HEAVY = ["torch", "transformers", "numpy", "pyarrow", "sklearn", "rich", "safetensors"]
 FILES = sorted(ROOT.rglob("*.py"))
-MOST_LINES, MOST_CODE, MOST_PARAMETERS = 400, 60, 8
+MOST_LINES, MOST_CODE, MOST_PARAMETERS, MOST_LETTERS = 400, 60, 8, 105
 
 
 def module_of(path: Path) -> str:
@@ -28,7 +28,7 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path) for path in FILES}
 
 
-def room_of(module: str) -> str:
+def folder_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
@@ -55,12 +55,12 @@ def each_file(function):  # type: ignore[no-untyped-def]
 
 @each_file
 def test_imports_go_upward_only(path: Path) -> None:
-    here = room_of(module_of(path))
+    here = folder_of(module_of(path))
     if not here:
         return  # bitfit/__init__.py names everything, lazily
     for module in imported(parse(path)):
-        there = room_of(module)
-        assert not there or ROOMS.index(there) <= ROOMS.index(here), f"{here} must not import {module}"
+        there = folder_of(module)
+        assert not there or ORDER.index(there) <= ORDER.index(here), f"{here} must not import {module}"
 
 
 def test_there_are_no_import_cycles() -> None:
@@ -86,6 +86,7 @@ def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
     assert docstring
     first = docstring.splitlines()[0]
     assert first.endswith((".", ":")), f"the docstring's first line is a whole sentence, found {first!r}"
+    assert len(first) <= MOST_LETTERS, f"the docstring's first line is a short sentence, found {first!r}"
 
 
 def code_lines(function: ast.AST, source: list[str]) -> int:
@@ -103,7 +104,7 @@ def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         assert code_lines(node, source) <= MOST_CODE, node.name
-        if room_of(module_of(path)) == "cli":
+        if folder_of(module_of(path)) == "cli":
             continue  # there every option is a parameter
         count = len(node.args.args) + len(node.args.kwonlyargs) + len(node.args.posonlyargs)
         assert count <= MOST_PARAMETERS, f"{node.name} takes {count} parameters"
@@ -118,7 +119,7 @@ def test_only_the_command_line_prints_and_nobody_pickles(path: Path) -> None:
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            assert name != "print" or room_of(module_of(path)) == "cli", f"line {node.lineno} prints"
+            assert name != "print" or folder_of(module_of(path)) == "cli", f"line {node.lineno} prints"
             assert name not in {"torch.load", "torch.save"}, f"line {node.lineno}: a pickle"
         if isinstance(node, ast.Import):
             assert not {alias.name for alias in node.names} & {"pickle", "joblib", "dill"}

@@ -7,10 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "bitfit"
 GUIDE = ROOT / "CONTRIBUTING.md"
-HEADING = "## The house\n"
-# The floors, the ground first: a folder imports only those above it. Folders of data/ are rooms of one floor.
-FLOORS = ["backbone", "runtime", "data", "methods", "delta", "inference", "training", "experiment", "integrations"]
-FLOORS += ["serve", "cli"]
+HEADING = "## The tree\n"
+# From the ground up: a folder imports only those before it. The folders inside data/ count as one.
+FOLDERS = ["backbone", "runtime", "data", "methods", "delta", "inference", "training", "experiment", "integrations"]
+FOLDERS += ["serve", "cli"]
 
 
 def tree() -> str:
@@ -24,7 +24,7 @@ def _lines(folder: Path, depth: int) -> Iterator[str]:
     for path in [folder / "__init__.py", *files] if depth == 1 else files:
         yield _line(path.name, _purpose(path), depth)
     folders = [path for path in folder.iterdir() if (path / "__init__.py").exists()]
-    for inner in sorted(folders, key=lambda path: FLOORS.index(path.name) if depth == 1 else path.name):
+    for inner in sorted(folders, key=lambda path: FOLDERS.index(path.name) if depth == 1 else path.name):
         yield _line(f"{inner.name}/", _purpose(inner / "__init__.py"), depth)
         yield from _lines(inner, depth + 1)
 

@@ -1,4 +1,4 @@
-"""What is written to the disk: files and folders whole or not at all, locks, the cache; and JSON read strictly."""
+"""Files and folders written whole or not at all, locks, and the cache folder."""
 
 import json
 import math

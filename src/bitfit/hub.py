@@ -1,4 +1,4 @@
-"""Whether the hub of models and data sets can be reached, found out at once; knows nothing of what is on it."""
+"""Whether the hub of models and data sets can be reached."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it; the training code prints and logs nothing itself."""
+"""What a run tells whoever watches it."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""The frozen model: loaded, named, packed, fast."""
+"""The frozen model: how it is loaded, and what its biases are called."""

@@ -1,4 +1,4 @@
-"""The device that a model runs on, asked for or found, and tensors brought to it."""
+"""Which device a model runs on, and how tensors get there."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""What identifies a backbone: a digest of every weight, kept on disk."""
+"""What identifies a backbone: a digest of its weights, settings and tokenizer."""
 
 import hashlib
 import json

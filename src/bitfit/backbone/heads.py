@@ -1,4 +1,4 @@
-"""What a task puts on top of a backbone, and which parameters of a task model are that head."""
+"""A task's head: what it puts on a backbone, and which parameters belong to it."""
 
 from dataclasses import dataclass
 from typing import Literal

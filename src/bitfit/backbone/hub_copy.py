@@ -1,4 +1,4 @@
-"""A model of the hub: where its copy lies in the local cache, whether that is whole, and why fetching one failed."""
+"""A hub model's copy in the local cache: whether it is whole, and why it could not be fetched."""
 
 import json
 from collections.abc import Iterator

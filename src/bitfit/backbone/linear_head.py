@@ -1,4 +1,4 @@
-"""A linear head of ours: for mean pooling, and where an architecture has none."""
+"""Our own linear head, for mean pooling and for architectures that have none."""
 
 from typing import Any, cast
 

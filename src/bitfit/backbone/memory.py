@@ -1,4 +1,4 @@
-"""Keeps freed memory inside the process where that is asked for, and tells a lack of memory from other errors.
+"""Keeps freed memory in the process when asked to, and recognizes running out of memory.
 
 Each step frees and takes the same large blocks. The C library's allocator gives large blocks back at once and then
 pays for every page anew: gelu, additions and products of a step ran 2 to 15 times slower for it. Only glibc has

@@ -1,4 +1,4 @@
-"""A head on a backbone: the architecture's own task model over shared weights."""
+"""A backbone with a task's head, over shared weights."""
 
 import copy
 import threading

@@ -1,4 +1,4 @@
-"""The commands that look into delta files, compare, combine and merge them."""
+"""`bitfit delta`: look into delta files, compare, combine and merge them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`bitfit demo`: one task from start to end on the embedded model and data, with what to type next."""
+"""`bitfit demo`: one task from start to end on the embedded model and data."""
 
 import shutil
 import sys

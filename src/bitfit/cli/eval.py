@@ -1,4 +1,4 @@
-"""`bitfit eval`: the scores of a delta on one part of its task, or on a labelled file."""
+"""`bitfit eval`: scores of a delta on a split of its task, or on a labelled file."""
 
 from pathlib import Path
 from typing import Any

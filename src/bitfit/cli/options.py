@@ -1,4 +1,4 @@
-"""The options that several commands share: where data are and what their columns mean, the device, the output file."""
+"""The options that several commands share: data, columns, device, output file."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What lies already where a run's file is to go, and how it gets there."""
+"""What to do where a run's output file exists already, and how the file is written."""
 
 import signal
 from collections.abc import Iterator, Mapping

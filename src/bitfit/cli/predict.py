@@ -1,4 +1,4 @@
-"""`bitfit predict`: answers of a delta to texts on the command line, or to the rows of a file."""
+"""`bitfit predict`: answers to texts on the command line, or to the rows of a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

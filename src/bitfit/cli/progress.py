@@ -1,4 +1,4 @@
-"""Shows how far a training, or the answering of a file, has come: a bar on a terminal, plain lines elsewhere."""
+"""Shows progress: a bar on a terminal, plain lines elsewhere."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""`bitfit rank`: the bias terms in the order of what they would bring to a task."""
+"""`bitfit rank`: the bias terms by what they would bring to a task."""
 
 from typing import TYPE_CHECKING, Any
 

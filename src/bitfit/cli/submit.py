@@ -1,4 +1,4 @@
-"""`bitfit submit`: delta files answer GLUE's unlabelled tests into the zip for its server."""
+"""`bitfit submit`: answers GLUE's tests into the zip for its server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

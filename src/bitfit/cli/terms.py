@@ -1,4 +1,4 @@
-"""The command that names every bias of a model and counts what each method trains."""
+"""`bitfit terms`: the biases of a model by name, and what each method trains."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

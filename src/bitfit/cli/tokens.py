@@ -1,4 +1,4 @@
-"""`bitfit tokens`: what a model sees of a text, piece by piece."""
+"""`bitfit tokens`: what a model sees of a text."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What a model answers to one text, pair, sentence, question or image, and many answers as columns."""
+"""A model's answer to one text, pair, sentence, question or image; many as columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tasks that bitfit knows by name, as a table: columns, labels, metrics, lengths, official sizes, places.
+"""The tasks known by name: columns, labels, metrics, lengths and sizes.
 
 Knows nothing of how files are found or read.
 """

@@ -1,4 +1,4 @@
-"""What a user may say about a task's data beside its name; knows nothing of files or of how they are read."""
+"""What a user may say about the data of a task beside its name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""A task with the raw rows of its splits, and a key over their content; knows no files or tokenizers."""
+"""A task with the raw rows of its splits, and a digest of their content."""
 
 import hashlib
 from collections.abc import Mapping

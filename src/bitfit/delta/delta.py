@@ -1,4 +1,4 @@
-"""What a run changed, with everything needed to use it: apply, revert, save, load; knows nothing of training.
+"""What a run changed, with everything needed to use it: apply, revert, save, load.
 
 The values are the trained parameters themselves, not differences: applying gives exactly what was trained.
 """

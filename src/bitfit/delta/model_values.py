@@ -1,4 +1,4 @@
-"""What a model holds at the slots of a delta, and whether it differs from its backbone anywhere else."""
+"""A model's values at the slots of a delta, and whether it changed anywhere else."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import EllipsisType

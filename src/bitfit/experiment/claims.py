@@ -1,4 +1,4 @@
-"""The paper's claims checked against the runs of a plan: holds, does not hold, or cannot be told, with the figures.
+"""The paper's claims checked against runs: each holds, does not hold, or cannot be told.
 
 The pairs that a claim compares on the average are one family of tests, its pairs on single tasks another.
 """

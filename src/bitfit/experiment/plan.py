@@ -1,4 +1,4 @@
-"""A plan: which methods are tried on which tasks, with which settings.
+"""A plan: which methods on which tasks, with which settings.
 
 It expands into cells (a task and a method), and each cell into runs (a learning rate and a seed).
 """

@@ -1,4 +1,4 @@
-"""What a reader of the scores should know: chance, seeds that disagree, how rates were chosen, where dropout was."""
+"""What a reader of the scores should know, such as chance and seeds that disagree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The report of a folder of runs, as plain values and as Markdown: scores beside the published ones, and the claims."""
+"""The report of a folder of runs: scores beside the published ones, and the claims."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

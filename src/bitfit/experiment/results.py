@@ -1,4 +1,4 @@
-"""What came of a plan: the learning rate chosen on validation, and each figure with its spread over seeds."""
+"""What came of a plan: the rate chosen on validation, and scores with their spread."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

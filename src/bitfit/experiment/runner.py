@@ -1,4 +1,4 @@
-"""Does the runs of a plan that are not done yet: together where they can share a pass, else one after another.
+"""Does the runs of a plan that are not done yet, together where they can share a pass.
 
 Choosing between learning rates looks at validation alone. Any further split, such as a test, is read once, for the
 rate that was chosen.

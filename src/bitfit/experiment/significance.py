@@ -1,4 +1,4 @@
-"""Whether two methods differ: Welch's t test over seeds, and Holm's correction over the pairs that are asked.
+"""Whether two methods differ: Welch's t test over seeds, with Holm's correction.
 
 A verdict is told at LEVEL, two-sided: where nothing differs, one family of pairs in twenty has a clear one. (At three
 seeds, and spreads five times as large on one side, Welch's test itself errs in 5.8 % of cases.)

@@ -1,4 +1,4 @@
-"""A folder of results: the plan's text, a file for each run and one of facts about the data, each written whole."""
+"""A folder of results: the plan, a file for each run, and facts about the data."""
 
 import json
 import shutil

@@ -1,1 +1,1 @@
-"""Answers and scores of what was trained; never trains."""
+"""Answers and scores of what was trained."""

@@ -1,4 +1,4 @@
-"""Scores a delta on a part of its own task, or of other data of the same shape; knows nothing of training."""
+"""Scores a delta on a split of its own task, or on other data of the same shape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Answers of a model over a whole split, for one row or many, and their loss; knows nothing of scores."""
+"""A model's outputs over a whole split, for one row or many, and their loss."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

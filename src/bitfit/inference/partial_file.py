@@ -1,4 +1,4 @@
-"""A large result made in parts beside its place: what is done survives a kill, and the whole appears at once.
+"""A large result written in parts, which survive a kill, and shown only when whole.
 
 The folder OUT.partial holds the parts and `job.json`, which says of what they are the parts. Knows nothing of what a
 part holds.

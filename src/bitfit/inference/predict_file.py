@@ -1,4 +1,4 @@
-"""Answers a whole file with a delta: a part at a time, in order, going on after a kill; knows no file format.
+"""Answers a whole file in order, and goes on after a kill.
 
 The file is looked through once before: where anything in it is wrong, nothing is answered.
 """

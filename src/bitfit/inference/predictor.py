@@ -1,4 +1,4 @@
-"""Answers texts, pairs, sentences of words, questions or images with a delta; the backbone is never changed."""
+"""Answers texts, pairs, sentences of words, questions or images with a delta."""
 
 from collections.abc import Callable, Iterable
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""A task by its name, its file or its rows becomes examples that a backbone can read."""
+"""From a task by name, file or rows to examples for a backbone."""
 
 from dataclasses import fields, replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`added-bias`: new bias vectors on layers that have none, zero at the start; leaves biases that are there alone.
+"""`added-bias`: new bias vectors on layers that have none, zero at the start.
 
 So the first answers equal the backbone's to the bit. Linear layers and layer norms inside the encoder's layers get
 one; RMS norms do not, since their layer has no place to add it.

@@ -1,4 +1,4 @@
-"""`beft`: the biases of values, whether the checkpoint has them or not (Huang and others, 2026)."""
+"""`beft`: the value biases, also where the checkpoint has none (Huang and others, 2026)."""
 
 from bitfit.methods.site_family import SiteFamily
 from bitfit.runtime.sites import Leaf

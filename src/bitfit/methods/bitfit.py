@@ -1,4 +1,4 @@
-"""`bitfit`: the biases of the encoder, all of them or some by term and layer (Ben Zaken and others, 2022).
+"""`bitfit`: the biases of the encoder, all or some (Ben Zaken and others, 2022).
 
 Chosen terms train with the pooler's bias, as in the authors' code: `bitfit[b_q]`. `bitfit[b_q,no-pooler]` leaves it
 out, and so do layers after an @. `bitfit[auto:0.04%]` and `bitfit[auto:5000]` spend a budget on what brings most.

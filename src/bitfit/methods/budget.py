@@ -1,4 +1,4 @@
-"""Which terms bring most to a task: their order, and a budget spent in it."""
+"""Which terms bring most to a task, and which fit into a budget."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

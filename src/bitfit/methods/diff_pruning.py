@@ -1,4 +1,4 @@
-"""`diff-pruning` (Guo and others, 2020): a sparse difference to the whole encoder, found by gates that can close.
+"""`diff-pruning`: a sparse difference to the encoder, found by gates (Guo and others, 2020).
 
 First every weight has a difference and a gate: value = pretrained + gate * difference. Gates are drawn from a
 stretched concrete distribution, and a penalty counts those that may be open (the L0 norm, relaxed). `structured`

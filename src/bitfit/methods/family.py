@@ -1,4 +1,4 @@
-"""What every family of methods answers: which parameters change, how they begin, at which rate, in which phases.
+"""What every family of methods must say: what changes, its rate, its phases.
 
 A family is a class in a file of its own, and a line in the table of `registry`. An instance is made from a name and
 refuses what is wrong in it, as far as that can be told without a model.

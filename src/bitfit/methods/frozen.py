@@ -1,4 +1,4 @@
-"""`frozen`: nothing of the encoder, the head alone."""
+"""`frozen`: the head alone."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Gates that can close (Louizos and others, 2018): how they are drawn, what they let through, and the way back.
+"""Gates that can close, drawn from the hard concrete distribution (Louizos and others, 2018).
 
 A gate is sigmoid(log odds + logistic noise), stretched to -1.5 ... 1.5 and clamped to 0 ... 1. Every function goes
 through its tensors in pieces, so that what is made on the way stays in the processor's cache.

@@ -1,4 +1,4 @@
-"""`lora`: two thin matrices beside chosen projections (Hu and others, 2021), put there by the PEFT library.
+"""`lora`: two thin matrices beside chosen projections, by the PEFT library (Hu and others, 2021).
 
 `lora[r=4,alpha=8,query,key]@6-11` asks for a rank, a scale, roles and layers. Where an architecture has one fused
 projection for q, k and v, the whole of it gets the pair.

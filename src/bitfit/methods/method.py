@@ -1,4 +1,4 @@
-"""A method as a value: what trains, and how much of the head. A name is taken apart here and nowhere else."""
+"""A method as a value: what trains, and how much of the head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A method's name taken apart: family, terms in brackets, layers after an @.
+"""A method's name taken apart: family, terms, layers.
 
 bitfit   bitfit[b_m2,b_q]   bitfit[query]@6-11   layernorm@last4   bitfit[all-but-key]   bitfit[auto:0.04%]
 houlsby[64]   lora[r=4,alpha=8,query,key]   diff-pruning[structured]

@@ -1,4 +1,4 @@
-"""The paper's random baselines: elements of the encoder drawn by the seed, as many as BitFit trains or nearly so.
+"""The paper's random baselines: elements of the encoder drawn by the seed.
 
 Which elements they are is a function of the model's shape and the seed, and the saved file keeps them.
 """

@@ -1,4 +1,4 @@
-"""`red`: a gain and a bias on each MLP's output (representation editing; Wu and others, 2024)."""
+"""`red`: a gain and a bias on the output of each MLP (Wu and others, 2024)."""
 
 from bitfit.methods.site_family import SiteFamily
 from bitfit.runtime.sites import Leaf

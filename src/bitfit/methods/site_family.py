@@ -1,4 +1,4 @@
-"""Families that put gains and shifts at some sites of a model: what they have in common."""
+"""What families share that put gains and biases at sites of a model."""
 
 from abc import abstractmethod
 from typing import Any

@@ -1,4 +1,4 @@
-"""The parameters, or elements of them, that may change."""
+"""A parameter that may change, or some of its elements."""
 
 from dataclasses import dataclass
 from typing import Literal

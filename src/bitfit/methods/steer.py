@@ -1,4 +1,4 @@
-"""`steer`: a bias on each block's output, as steering vectors have it, but trained."""
+"""`steer`: a trained bias on each block's output."""
 
 from bitfit.methods.site_family import SiteFamily
 from bitfit.runtime.sites import Leaf

@@ -1,4 +1,4 @@
-"""One row: the values of a selection laid end to end, and the way back to named tensors.
+"""One row: the values of a selection laid end to end, and back to named tensors.
 
 Theta is the matrix of all rows, (rows, P).
 """

@@ -1,4 +1,4 @@
-"""Attention over a batch without padding, by groups of sequences of like length.
+"""Attention over a batch without padding, in groups of sequences of similar length.
 
 Registered as an attention implementation of transformers, so that any model which uses that interface gains.
 The scores of a group are one block, worked on in place. Its weights stay unnormalized: the answer is divided by

@@ -1,4 +1,4 @@
-"""Blocks: what attention works on. Sequences of like length in groups, and the way from a batch's tokens and back.
+"""Groups of sequences of similar length, which attention works on.
 
 All that the groups of a batch hold lies in one tensor, a line for each place of each head, the lines of a group side
 by side: one index takes it from the tokens, one puts it back. Knows nothing of attention.

@@ -1,4 +1,4 @@
-"""Dropout draws: fast, independent between sites, steps and rows, and the same for a row alone or beside others.
+"""Dropout masks: fast, and the same for a row alone or beside others.
 
 Each row has a generator of its own that moves on with every draw. On a processor it is SFC64, 64 bits at a time, cut
 into 16-bit draws: torch's own draws one element after another and costs more than the matrix products. On a GPU it is

@@ -1,4 +1,4 @@
-"""A frozen encoder over batches without padding, for many rows at once, and the hidden states between its layers.
+"""A frozen encoder for many rows at once, and the hidden states between its layers.
 
 The model's own code still runs around the layers, so masks, rotary positions and last norms are made as ever.
 """

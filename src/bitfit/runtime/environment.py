@@ -1,4 +1,4 @@
-"""What a result depends on beside its settings: packages, threads, device and number format."""
+"""What a result depends on beside its settings: versions, threads, device, number format."""
 
 import platform
 from importlib.metadata import version

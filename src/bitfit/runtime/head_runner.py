@@ -1,4 +1,4 @@
-"""The architecture's own head on an encoder's hidden states, for many rows at once; one encoder may have many heads."""
+"""The architecture's own head on an encoder's hidden states, for many rows at once."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext

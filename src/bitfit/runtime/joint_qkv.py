@@ -1,4 +1,4 @@
-"""Linear layers that read the same, computed as one product: a layer's queries, keys and values.
+"""A layer's queries, keys and values computed as one product.
 
 Each stays where it is in the model. The first that is called computes for all, and the others find their answers in
 the pass.

@@ -1,4 +1,4 @@
-"""Layers whose weights never train, made fast: they keep no inputs, and add to each token its own row's bias.
+"""Replaces a model's layers by ones that keep no inputs and take a bias for each row.
 
 `replace_layers` swaps the linear, norm and dropout layers of a transformers model for these, under the same names.
 """

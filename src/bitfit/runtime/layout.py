@@ -1,4 +1,4 @@
-"""A batch and its layout: which tokens and sequences belong to which row of the bias matrix.
+"""Which tokens and sequences of a batch belong to which row of the bias matrix.
 
 A row is a run, a task or an example. The sequences of a row are neighbours in a batch, so its tokens are too.
 """

@@ -1,4 +1,4 @@
-"""A linear layer whose weight never trains: it keeps no input, and adds to each token its own row's bias.
+"""A linear layer with a frozen weight, which keeps no input and takes a bias for each row.
 
 It takes what the current pass has for its parameters: nothing (then the backbone's own tensors), one trained value, or
 a value for each row.

@@ -1,4 +1,4 @@
-"""A pass through a model: what its layers need to know of it, in a context variable, so that threads may share a model.
+"""What layers need to know of the pass they are in, in a context variable for thread safety.
 
 Trained values stand in for a model's own parameters while a pass runs. Layers of ours take them from the pass, which
 changes no module. Only values of other modules' parameters are put into the model, and then it runs no other pass.

@@ -1,4 +1,4 @@
-"""Which number format the frozen weights are kept in: asked for, or the one in which the device multiplies fast."""
+"""The number format of the frozen weights: given, or the one the device multiplies fast."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""A task model that runs many rows at once over batches without padding, or one row over padded ones.
+"""A task model that runs many rows at once without padding, or one row with it.
 
 Without padding it is an encoder and one head. Where the table of architectures does not vouch for that, the whole task
 model runs over padded batches.

@@ -1,4 +1,4 @@
-"""The entries of a tensor that belong to each row: values added to them, their gradients summed.
+"""Adds each row's values to its part of a tensor, and sums their gradients.
 
 The entries of a row are neighbours, so a few operations on the whole tensor do what a loop over the rows would.
 """

@@ -1,4 +1,4 @@
-"""A gain and a bias at a site of a model: h -> h * (1 + gain) + shift, each optional, zero at the start.
+"""A gain and a bias at a site of a model: h * (1 + gain) + shift.
 
 A site is what a module gives: a linear layer, a norm or a whole block; `input_gain` is a gain on what a linear layer is
 given. `insert` makes any module of torch or transformers compute it; the fast layers take the parameters over.

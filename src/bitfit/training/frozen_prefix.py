@@ -1,4 +1,4 @@
-"""What the layers below all that trains make of each example, computed once: every epoch starts there.
+"""Keeps the outputs of the layers below all that trains, so that they run once.
 
 They have no dropout then, whether their answers are kept or not. Where the head alone trains, these are all layers. The
 values lie in memory-mapped files in the cache folder, which together have a limit.

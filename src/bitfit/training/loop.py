@@ -1,4 +1,4 @@
-"""The only training loop: rows of one matrix over one frozen backbone, each with its own data and settings.
+"""The only training loop: many rows over one frozen backbone, each with its own settings.
 
 `Training.run` is the loop and `Training.step` the step; read those two first.
 """

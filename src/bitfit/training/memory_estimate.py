@@ -1,4 +1,4 @@
-"""How much memory a training will need, found before it starts by looking at what one small pass keeps."""
+"""Estimates the memory of a training from one small pass before it starts."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""AdamW over a matrix: each row has its own learning rate, its own clipping and its own count of steps."""
+"""AdamW over a matrix: each row has its own rate, clipping and count of steps."""
 
 import math
 from collections.abc import Mapping, Sequence

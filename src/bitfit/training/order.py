@@ -1,4 +1,4 @@
-"""The order of the data: which examples a row sees at each step, and how a step is cut to fit in memory.
+"""Which examples each row sees at each step, and how a step is cut to fit in memory.
 
 An epoch is a fresh shuffle of all examples, a function of the row's seed and the epoch's number alone. Sequences are
 never sorted into batches by length: without padding there is no need.

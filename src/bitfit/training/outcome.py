@@ -1,4 +1,4 @@
-"""What came of a training: the scores of each row's best epoch, and the delta with everything needed to use it."""
+"""What came of a training: the scores of each row's best epoch, and its delta."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

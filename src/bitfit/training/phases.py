@@ -1,4 +1,4 @@
-"""Drives the phases of a training, each through the one loop, and makes a run of each row."""
+"""Drives the phases of a training through the one loop, and makes a run of each row."""
 
 import time
 from collections.abc import Mapping

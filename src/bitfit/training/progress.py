@@ -1,4 +1,4 @@
-"""How far the rows of a training are: their epochs, the losses of a step on the way to the host, the answers so far."""
+"""How far the rows of a training are: epochs, losses, scores so far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

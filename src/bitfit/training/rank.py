@@ -1,4 +1,4 @@
-"""Orders the bias terms of a model by what they would bring to a task."""
+"""Ranks the bias terms of a model by what they would bring to a task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is asked of a training, as a value; and the same with the checkpoints that it goes on from.
+"""What is asked of a training, as a value.
 
 A checkpoint and a finished file carry what was asked, so that a run is gone on from, or known to be finished, only
 where all of it is the same.

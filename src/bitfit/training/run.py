@@ -1,4 +1,4 @@
-"""What training did: history, scores, settings, environment, and the delta that came of it."""
+"""What a training did: history, scores, settings, environment, and the delta."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What each bias term would bring: its gradient at the start, its Fisher information, its change after a short run.
+"""What each bias term would bring: its gradient, Fisher information or change.
 
 An example is a row of the matrix, so one pass gives the gradient of each example by itself.
 """

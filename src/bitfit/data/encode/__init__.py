@@ -1,1 +1,1 @@
-"""From a table's texts to examples, and from a model's numbers back to words."""
+"""From texts to examples, and from a model's outputs back to words."""

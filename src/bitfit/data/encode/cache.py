@@ -1,4 +1,4 @@
-"""Named arrays kept on disk under a key, written whole or not at all, read as memory maps.
+"""Arrays kept on disk under a key and read as memory maps.
 
 Knows nothing of what the arrays hold. A damaged entry counts as absent.
 """

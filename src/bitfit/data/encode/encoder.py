@@ -1,4 +1,4 @@
-"""From a task's rows to its tokenized examples, kept on disk by content; knows nothing of files or models."""
+"""Tokenizes a task's rows into examples, and keeps them on disk."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a model sees of a text or a pair: its pieces, their numbers, and what was cut; prints nothing."""
+"""What a model sees of a text: its tokens, their numbers, and what was cut off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

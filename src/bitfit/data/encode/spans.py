@@ -1,4 +1,4 @@
-"""From the scores of starts and ends to answers in the context's words; knows not how they are judged."""
+"""From scores of starts and ends to answers in the context."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

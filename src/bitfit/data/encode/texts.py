@@ -1,4 +1,4 @@
-"""Texts and pairs of texts into pieces, laid end to end; knows nothing of labels, files or caches.
+"""Tokenizes texts and pairs of texts.
 
 A fast tokenizer is copied and driven directly: no padding, no attention mask, no lists of lists.
 """

@@ -1,4 +1,4 @@
-"""Questions and long contexts into overlapping windows, with the characters of each piece.
+"""Tokenizes questions with long contexts into overlapping windows.
 
 Knows nothing of how answers are chosen or scored.
 """

@@ -1,4 +1,4 @@
-"""Lists of words into pieces, with the piece where each word begins; knows no files and no tags' meaning."""
+"""Tokenizes lists of words, and notes where each word begins."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Every value of one's own rows is checked and given its type; knows nothing of files or of guessing.
+"""Checks every value of a user's rows and gives it its type.
 
 Problems are gathered, each with its file, row, column and what was found; a row with a problem is never used.
 """

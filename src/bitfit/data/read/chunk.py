@@ -1,4 +1,4 @@
-"""Rows as a file gave them: columns of values, where they came from, what was wrong; knows no format."""
+"""A chunk of rows: columns of values, where they came from, and what was wrong."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which columns of one's own data are texts and label, and what kind of task they make; knows nothing of files.
+"""Finds the columns of texts and label in a user's data, and the kind of task.
 
 What the user named is taken; the rest is found by usual names and by the values, and every guess is said.
 """

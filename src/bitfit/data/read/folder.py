@@ -1,4 +1,4 @@
-"""Which files of a folder are train, validation and test; knows nothing of what is in them."""
+"""Which files of a folder are train, validation and test."""
 
 import re
 from pathlib import Path

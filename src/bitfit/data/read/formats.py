@@ -1,4 +1,4 @@
-"""Files of rows (CSV, TSV, JSON lines, Parquet) as parts, some thousand rows at a time; knows no meanings.
+"""Reads files of rows (CSV, TSV, JSON lines, Parquet) in chunks.
 
 Bytes that are not UTF-8 come through as lone surrogates: the check of texts names their row and column.
 TSV has no quoting: a quote mark in it is a quote mark.

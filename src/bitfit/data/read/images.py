@@ -1,4 +1,4 @@
-"""Images to classify: folders of them, or arrays, as rows; and their pixels as examples. Knows no model.
+"""Reads images to classify, from folders or arrays.
 
 An image is one example of one piece, so that batching, labels and scores are those of texts; its pixel values
 stand beside the pieces, in `source["pixels"]` (examples, channels, height, width).

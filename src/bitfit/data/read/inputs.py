@@ -1,4 +1,4 @@
-"""What a task reads of rows that need no label: texts, pairs, words or images, checked; knows nothing of files.
+"""Reads and checks rows that need no label, for prediction.
 
 Every problem is told with its row and column, in the same words as those of data to train on.
 """

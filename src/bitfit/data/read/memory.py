@@ -1,4 +1,4 @@
-"""Data in memory as chunks of rows: data frames, Arrow tables, data sets, dicts of columns, lists of dicts, pairs.
+"""Reads data in memory: data frames, Arrow tables, data sets, dicts, lists of dicts, pairs.
 
 The libraries that such objects come from are never imported: an object is known by what it can do.
 """

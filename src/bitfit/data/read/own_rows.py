@@ -1,4 +1,4 @@
-"""A task from rows of one's own: files, data in memory, or any data set of the hub. Says which steps are taken."""
+"""Makes a task of a user's own rows: files, data in memory, or a data set of the hub."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

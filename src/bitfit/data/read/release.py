@@ -1,4 +1,4 @@
-"""Rows of a known release into the one shape of a TaskTable; knows nothing of where they came from.
+"""Brings the rows of a known release into the shape of a TaskTable.
 
 A release is trusted in its texts (GLUE holds a few empty ones) but not in its columns and types.
 """

@@ -1,4 +1,4 @@
-"""One look at a whole file of rows before anything is done with it: what is wrong, how many, which columns.
+"""Scans a whole file before anything is done with it: size, columns, what is wrong.
 
 A part is held at a time. Knows nothing of what is to be done.
 """

@@ -1,4 +1,4 @@
-"""From the name of a task, a file, a folder, a hub data set or data in memory to a table of rows.
+"""From what a user names (a task, file, folder, data set or data in memory) to rows.
 
 A known name is looked for in the data folder given, then in the embedded data, then on the hub.
 """

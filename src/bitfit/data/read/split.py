@@ -1,4 +1,4 @@
-"""Drawing rows by a seed: shuffles, held-out parts, samples; knows nothing of what the rows mean.
+"""Draws splits and samples of rows by a seed.
 
 Only the raw stream of a bit generator is used, which numpy promises never to change, so that a seed means
 the same rows in every version.

@@ -1,4 +1,4 @@
-"""Files of tagged sentences: CoNLL-U, CoNLL columns, and the two forms of the Penn Treebank; knows no models.
+"""Reads files of tagged sentences: CoNLL-U, CoNLL columns, and two forms of the Penn Treebank.
 
 Each gives parts with a column `tokens` and columns of tags; a row is a sentence, counted from 1.
 """

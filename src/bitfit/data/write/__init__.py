@@ -1,1 +1,1 @@
-"""Answers written to files."""
+"""Writes answers to files."""

@@ -1,4 +1,4 @@
-"""Rows written as a CSV, JSON lines or Parquet file, made of parts that are written one at a time and joined.
+"""Writes rows as CSV, JSON lines or Parquet, in parts that are then joined.
 
 Knows nothing of what the columns mean. A value that a format has no word for is text in it: CSV has lists as JSON.
 """

@@ -1,4 +1,4 @@
-"""The zip that the GLUE server takes: which files, what header, what words; knows nothing of models.
+"""Writes and checks the zip that GLUE's server takes.
 
 One file for each test set, `index<TAB>prediction` at its top, rows in the release's order counted from 0.
 """
