@@ -42,7 +42,7 @@ def test_an_adapter_that_peft_wrote_is_read(tmp_path: Path) -> None:
             torch.nn.init.normal_(parameter)
     theirs.save_pretrained(str(tmp_path))
     delta = read_adapter(tmp_path, backbone, TASK)
-    assert delta.method == "lora[r=4,alpha=6,key,query]"
+    assert delta.method == "lora[alpha=6,key,query,r=4]"
     expected = logits(theirs, "bert")
     with delta.applied(backbone) as ours:
         torch.testing.assert_close(logits(ours, "bert"), expected, rtol=0, atol=1e-6)
