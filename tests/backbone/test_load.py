@@ -319,6 +319,7 @@ def test_why_a_model_was_not_fetched_is_said(
         bitfit.load("somebody/new", revision="v2")
 
 
+@pytest.mark.slow
 def test_a_revision_and_a_token_are_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[dict[str, object]] = []
 

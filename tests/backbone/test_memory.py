@@ -40,6 +40,7 @@ except SystemExit:
 
 
 @pytest.mark.parametrize("code", [LIBRARY, COMMAND], ids=["library", "command"])
+@pytest.mark.slow
 def test_the_library_leaves_the_allocator_alone_and_the_command_does_not(code: str) -> None:
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", NOTING + code], check=True, cwd=root)

@@ -38,6 +38,7 @@ def test_bert_tinys_counts_are_the_originals(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "share"), [("base", "0.09%"), ("large", "0.08%")])
+@pytest.mark.slow
 def test_the_papers_shares_are_reached(tmp_path: Path, size: str, share: str) -> None:
     found = document(tmp_path, size, "--labels", "2")
     assert f"{found['biases'] / found['parameters']:.2%}" == share

@@ -159,6 +159,7 @@ def test_a_delta_answers_by_itself(backbone: Backbone) -> None:
         delta.predict(["w5"], backbone)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_delta_answers_where_nothing_but_train_was_called(tmp_path: Path) -> None:
     tiny("bert").save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)

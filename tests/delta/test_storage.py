@@ -91,6 +91,7 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @settings(in_one_folder, max_examples=400)
 @given(st.data())
+@pytest.mark.slow
 def test_any_value_put_anywhere_in_the_document_gives_a_delta_or_a_delta_error(
     delta: bitfit.Delta, data: st.DataObject
 ) -> None:

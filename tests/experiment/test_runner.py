@@ -159,6 +159,7 @@ RATES = {
 }
 
 
+@pytest.mark.slow
 def test_every_method_gets_its_own_rate_from_its_own_list_on_validation_alone(
     backbone: bitfit.Backbone, task: Path, tmp_path: Path
 ) -> None:

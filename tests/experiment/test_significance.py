@@ -32,11 +32,13 @@ def allowed(families: int) -> float:
 
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("grid", [0.0, 100 / 277], ids=["smooth", "in steps of one of RTE's 277 rows"])
+@pytest.mark.slow
 def test_noise_is_called_clear_in_at_most_the_stated_share_of_families(seeds: int, grid: float) -> None:
     assert clear_share(2000, seeds, (1.5,) * 5, grid) <= allowed(2000)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.slow
 def test_spreads_that_differ_between_methods_stay_near_that_share(seeds: int) -> None:
     assert clear_share(2000, seeds, (0.5, 3.0, 1.0, 0.2, 2.0)) <= allowed(2000)
 

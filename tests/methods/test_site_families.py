@@ -98,6 +98,7 @@ def test_a_training_trains_saves_applies_and_predicts(method: str, model_type: s
 
 @pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama"])
 @pytest.mark.parametrize("method", [*FAMILIES, "layernorm"])
+@pytest.mark.slow
 def test_runs_that_share_passes_become_what_each_becomes_alone(method: str, model_type: str) -> None:
     backbone, data = tiny_backbone(model_type), tiny_data()
     configs = [

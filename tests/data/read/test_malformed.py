@@ -114,6 +114,7 @@ def labelled_file(table: TaskTable) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".tsv"])
 @QUICK
 @given(steps=damages)
+@pytest.mark.slow
 def test_damaged_rows_are_refused_or_read_right(
     tmp_path: Path, suffix: str, steps: list[tuple[str, int, object]]
 ) -> None:
@@ -132,6 +133,7 @@ def test_damaged_rows_are_refused_or_read_right(
 
 @QUICK
 @given(steps=damages)
+@pytest.mark.slow
 def test_damaged_treebanks_lose_no_sentence_silently(tmp_path: Path, steps: list[tuple[str, int, object]]) -> None:
     path = tmp_path / "mine.conllu"
     content = damaged(WHOLE[".conllu"], steps)
