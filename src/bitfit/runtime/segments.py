@@ -84,8 +84,8 @@ def _sum(entries: Tensor) -> Tensor:
     """The sum over all entries, (entries, n) -> (n,), added up in fp32."""
     if entries.dtype == torch.float32 or not entries.is_cpu:
         return entries.sum(0, dtype=torch.float32)
-    # torch's sum of 16-bit numbers gives 16 bits, and one with `dtype` copies all of them first. The gradient of a batch
-    # norm's bias is the same sum in its weight's format; what else that operation takes has no influence on it.
+    # torch's sum of 16-bit numbers gives 16 bits, and one with `dtype` copies all of them first. The gradient of a
+    # batch norm's bias is the same sum in its weight's format; what else that operation takes has no influence on it.
     entries = entries.contiguous()  # otherwise it is neither fast nor exact
     ones, none = entries.new_ones(entries.shape[1], dtype=torch.float32), None
     total: Tensor = torch.ops.aten.native_batch_norm_backward(
