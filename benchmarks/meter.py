@@ -1,4 +1,4 @@
-"""Times steps and watches the process's memory; knows nothing of what the steps do."""
+"""Times steps and watches the process's memory."""
 
 import ctypes
 import gc

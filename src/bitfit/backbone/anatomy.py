@@ -1,4 +1,4 @@
-"""Every bias of a model, named as the paper names it; knows nothing of what a method does with them.
+"""Every bias of a model, named as the paper names it.
 
 A term is an additive vector of a module, found by where the module stands and what it is. A fused
 projection is several terms of one parameter.

@@ -1,4 +1,4 @@
-"""The table of architectures, read from its data file; knows nothing of models or parameters."""
+"""The table of architectures, read from its data file."""
 
 import tomllib
 from collections.abc import Mapping

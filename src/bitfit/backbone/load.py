@@ -1,4 +1,4 @@
-"""A name, a folder or the embedded default becomes a Backbone; knows nothing of methods or data."""
+"""A name, a folder or the embedded default becomes a Backbone."""
 
 import importlib.metadata
 import logging

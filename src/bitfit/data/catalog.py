@@ -1,7 +1,4 @@
-"""The tasks known by name: columns, labels, metrics, lengths and sizes.
-
-Knows nothing of how files are found or read.
-"""
+"""The tasks known by name: columns, labels, metrics, lengths and sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

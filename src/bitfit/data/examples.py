@@ -1,4 +1,4 @@
-"""Tokenized examples, laid end to end without padding; knows nothing of files or models."""
+"""Tokenized examples, laid end to end without padding."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What is asked of a model: columns, labels, kind of head, metric; knows nothing of rows, files or tokens."""
+"""What is asked of a model: columns, labels, kind of head, metric."""
 
 from collections import Counter
 from collections.abc import Iterable

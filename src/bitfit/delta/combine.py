@@ -1,4 +1,4 @@
-"""Deltas compared, averaged and added up; knows nothing of files.
+"""Deltas compared, averaged and added up.
 
 Averages and sums are taken in float64 and rounded once, so their order does not matter beyond that.
 """

@@ -1,4 +1,4 @@
-"""The loss of each kind of head, for each row of a batch; knows nothing of how it is made smaller."""
+"""The loss of each kind of head, for each row of a batch."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Scores of a task's outputs, each of 0 to 1 (correlations: -1 to 1); knows nothing of models or training.
+"""Scores of a task's outputs, each of 0 to 1 (correlations: -1 to 1).
 
 sklearn, scipy and seqeval are imported when a metric needs them: they take a second to load.
 """

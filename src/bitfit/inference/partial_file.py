@@ -1,7 +1,6 @@
 """A large result written in parts, which survive a kill, and shown only when whole.
 
-The folder OUT.partial holds the parts and `job.json`, which says of what they are the parts. Knows nothing of what a
-part holds.
+The folder OUT.partial holds the parts and `job.json` with the settings that they belong to.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What to do when memory runs out: smaller passes, the same batches; knows nothing of methods or tasks."""
+"""What to do when memory runs out: smaller passes, the same batches."""
 
 from collections.abc import Callable
 from typing import TypeVar

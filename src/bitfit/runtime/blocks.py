@@ -1,7 +1,7 @@
 """Groups of sequences of similar length, which attention works on.
 
 All that the groups of a batch hold lies in one tensor, a line for each place of each head, the lines of a group side
-by side: one index takes it from the tokens, one puts it back. Knows nothing of attention.
+by side: one index takes it from the tokens, one puts it back.
 """
 
 from collections.abc import Iterator, Sequence

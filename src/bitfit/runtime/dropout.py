@@ -2,7 +2,7 @@
 
 Each row has a generator of its own that moves on with every draw. On a processor it is SFC64, 64 bits at a time, cut
 into 16-bit draws: torch's own draws one element after another and costs more than the matrix products. On a GPU it is
-torch's. Knows nothing of layers.
+torch's.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Arrays kept on disk under a key and read as memory maps.
 
-Knows nothing of what the arrays hold. A damaged entry counts as absent.
+A damaged entry counts as absent.
 """
 
 import json

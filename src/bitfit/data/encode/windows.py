@@ -1,7 +1,4 @@
-"""Tokenizes questions with long contexts into overlapping windows.
-
-Knows nothing of how answers are chosen or scored.
-"""
+"""Tokenizes questions with long contexts into overlapping windows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

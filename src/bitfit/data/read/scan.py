@@ -1,6 +1,6 @@
 """Scans a whole file before anything is done with it: size, columns, what is wrong.
 
-A part is held at a time. Knows nothing of what is to be done.
+One chunk is in memory at a time.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Writes rows as CSV, JSON lines or Parquet, in parts that are then joined.
 
-Knows nothing of what the columns mean. A value that a format has no word for is text in it: CSV has lists as JSON.
+A value that a format has no word for is text in it: CSV has lists as JSON.
 """
 
 import csv
