@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bitfit.backbone.device import CPU, chosen_device, placed
+from bitfit.backbone.device import CPU, chosen_device, to_device
 from bitfit.errors import RequestError
 from bitfit.runtime.precision import compute_format
 
@@ -57,4 +57,4 @@ def test_a_gpu_is_asked_whether_it_multiplies_bf16(
 
 def test_on_the_processor_a_tensor_stays_what_it_is() -> None:
     tensor = torch.ones(3)
-    assert placed(tensor, CPU) is tensor
+    assert to_device(tensor, CPU) is tensor

@@ -23,7 +23,7 @@ def test_groups_hold_each_token_once(sizes: list[int]) -> None:
     layout = Layout(tuple(sizes), (len(sizes),))
     seen: list[int] = []
     for group in layout.blocks.groups:
-        seen += group.places[group.full].tolist()
+        seen += group.positions[group.full].tolist()
     assert sorted(seen) == list(range(sum(sizes)))
 
 

@@ -139,7 +139,7 @@ def test_images_are_answered_as_the_plain_model_does(pool: Pool) -> None:
         model = RowModel(backbone.task_model(head), head, torch.float32)
         found = model.answers(Batch(ones, 0 * ones, Layout((1, 1, 1), (3,)), pixels), {})
         assert_near(found, backbone.task_model(head)(pixel_values=pixels).logits)
-    assert model.places == 17
+    assert model.positions_per_token == 17
 
 
 def test_layers_dropped_at_random_are_dropped_for_no_other_row() -> None:

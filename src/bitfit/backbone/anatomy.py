@@ -29,7 +29,7 @@ INERT = (
     "adding the same number to every score of a query leaves softmax as it was, so this bias has a "
     "gradient of exactly zero and is kept still"
 )
-# Keys that meet no place: a decoder's look at the encoder, and DeBERTa's keys of the places themselves.
+# Keys that meet no position: a decoder's look at the encoder, and DeBERTa's keys of the positions themselves.
 _ALWAYS_INERT = ("cross_key", "position_key")
 
 
@@ -258,7 +258,7 @@ def _key_is_inert(config: PretrainedConfig | None) -> bool:
     map_ = architecture(config.model_type) if config is not None else None
     if config is None or map_ is None:
         return False
-    if map_.positions == "disentangled":  # a place's query meets the content's key in the p2c part alone
+    if map_.positions == "disentangled":  # a position's query meets the content's key in the p2c part alone
         return not (config.relative_attention and "p2c" in (config.pos_att_type or ()))
     return map_.positions in ("absolute", "relative")
 

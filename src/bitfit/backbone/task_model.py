@@ -121,11 +121,11 @@ def _share(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
     base = model.base_model
     try:
         for path, module in base.named_modules(remove_duplicate=False):
-            place = f"{path}." if path else ""
+            prefix = f"{path}." if path else ""
             for leaf in [leaf for leaf, value in module._parameters.items() if value is not None]:
-                module._parameters[leaf] = parameters[place + leaf]
+                module._parameters[leaf] = parameters[prefix + leaf]
             for leaf in [leaf for leaf, value in module._buffers.items() if value is not None]:
-                module._buffers[leaf] = buffers[place + leaf]
+                module._buffers[leaf] = buffers[prefix + leaf]
     except KeyError as error:
         raise BackboneError(
             f"{type(model).__name__} wants {error}, which the backbone, {type(encoder).__name__}, lacks."

@@ -120,8 +120,8 @@ def _file_answers(
     outputs = np.asarray(predictor.outputs(ExampleEncoder(delta.task, tokenizer).examples(rows)))
     if delta.task.kind == "number":
         return outputs
-    places = np.array([file.known.task.labels.index(label) for label in delta.task.labels])
-    return np.asarray(places[outputs.argmax(axis=1)])
+    numbers = np.array([file.known.task.labels.index(label) for label in delta.task.labels])
+    return np.asarray(numbers[outputs.argmax(axis=1)])
 
 
 def _show(console: "Console", out: Path, rows: dict[str, int]) -> None:

@@ -76,10 +76,10 @@ def by_layer(changes: Sequence[Change]) -> dict[tuple[str, int], float]:
     sums: dict[tuple[str, int], tuple[float, int]] = {}
     for change in changes:
         if change.layer is not None:
-            place = (change.symbol or change.role, change.layer)
-            total, size = sums.get(place, (0.0, 0))
-            sums[place] = (total + change.change * change.size, size + change.size)
-    return {place: total / size for place, (total, size) in sums.items()}
+            cell = (change.symbol or change.role, change.layer)
+            total, size = sums.get(cell, (0.0, 0))
+            sums[cell] = (total + change.change * change.size, size + change.size)
+    return {cell: total / size for cell, (total, size) in sums.items()}
 
 
 def _drawn(model: nn.Module, method: Method) -> set[str]:

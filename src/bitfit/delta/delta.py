@@ -158,14 +158,14 @@ class Delta:
             )
         undo = self.insert_modules(model).undo
         try:
-            places = located(self.slots, model)
+            targets = located(self.slots, model)
         except DeltaError:
             undo()
             raise
-        reverter = Reverter([(parameter, at, parameter.detach()[at].clone()) for parameter, at in places], undo)
+        reverter = Reverter([(parameter, at, parameter.detach()[at].clone()) for parameter, at in targets], undo)
         try:
             with torch.no_grad():
-                for slot, (parameter, where) in zip(self.slots, places, strict=True):
+                for slot, (parameter, where) in zip(self.slots, targets, strict=True):
                     parameter[where] = torch.tensor(self.values[slot.key], device=parameter.device)
         except BaseException:
             reverter.revert()
@@ -177,13 +177,13 @@ class Delta:
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
         self.insert_modules(model)
-        places = located(self.slots, model)
-        before = [parameter.detach()[where].clone() for parameter, where in places]
+        targets = located(self.slots, model)
+        before = [parameter.detach()[where].clone() for parameter, where in targets]
         with self.apply(model):
-            for slot, (parameter, where) in zip(self.slots, places, strict=True):
+            for slot, (parameter, where) in zip(self.slots, targets, strict=True):
                 expected = torch.tensor(self.values[slot.key])
                 require_same(parameter.detach()[where].cpu(), expected, slot.name, "applied")
-        for slot, (parameter, where), old in zip(self.slots, places, before, strict=True):
+        for slot, (parameter, where), old in zip(self.slots, targets, before, strict=True):
             require_same(parameter.detach()[where], old, slot.name, "reverted")
 
     # ------------------------------------------------------------------ file

@@ -18,10 +18,10 @@ LISTED = 5  # parameters that an error names
 
 def read_values(slots: Sequence[Slot], model: nn.Module) -> dict[str, NDArray[np.float32]]:
     """Copies of what a model holds now at each slot, by key: what a delta of it would hold."""
-    places = located(slots, model)
+    targets = located(slots, model)
     return {
         slot.key: parameter.detach()[where].cpu().numpy().copy()
-        for slot, (parameter, where) in zip(slots, places, strict=True)
+        for slot, (parameter, where) in zip(slots, targets, strict=True)
     }
 
 

@@ -1,7 +1,7 @@
 """A delta's bytes: one safetensors file, checked before it is believed; cannot read the document.
 
 The layout is safetensors': eight bytes of header length (little-endian), a JSON header that gives the type,
-shape and place of each tensor, then the tensors end to end. The metadata key "bitfit" holds our document.
+shape and offsets of each tensor, then the tensors end to end. The metadata key "bitfit" holds our document.
 """
 
 import json
@@ -101,15 +101,15 @@ def _header(start: bytes, size: int) -> dict[str, Any]:
     header = parse_json(start[LENGTH_BYTES : LENGTH_BYTES + length])
     if not isinstance(header, dict):
         raise DeltaError("Its header is not a JSON object, so this is no safetensors file.")
-    _check_places(header, size - LENGTH_BYTES - length)
+    _check_offsets(header, size - LENGTH_BYTES - length)
     return header
 
 
-def _check_places(header: Mapping[str, Any], room: int) -> None:
-    """Every tensor has a plain name, a known type and a place; the places fill the `room` without gaps."""
-    places = sorted(_place(name, entry) for name, entry in header.items() if name != "__metadata__")
+def _check_offsets(header: Mapping[str, Any], room: int) -> None:
+    """Every tensor has a plain name, a known type and offsets; together they fill the `room` without gaps."""
+    offsets = sorted(_offsets_of(name, entry) for name, entry in header.items() if name != "__metadata__")
     expected = 0
-    for start, stop, name in places:
+    for start, stop, name in offsets:
         if start != expected:
             raise DeltaError(f"Tensor {name!r} begins at byte {start:,}; {expected:,} was expected.")
         expected = stop
@@ -119,7 +119,7 @@ def _check_places(header: Mapping[str, Any], room: int) -> None:
         raise DeltaError(f"{room - expected:,} bytes follow the last tensor; a delta ends there.")
 
 
-def _place(name: str, entry: Any) -> tuple[int, int, str]:
+def _offsets_of(name: str, entry: Any) -> tuple[int, int, str]:
     """The (start, stop, name) of one tensor, after its header entry has been checked."""
     if not PLAIN_NAME.fullmatch(name):
         raise DeltaError(f"A tensor's name is not a plain parameter name: {name[:80]!r}.")
@@ -131,10 +131,10 @@ def _place(name: str, entry: Any) -> tuple[int, int, str]:
     if not is_counts(shape) or len(shape) > MOST_AXES:
         raise DeltaError(f"Tensor {name!r} has the shape {str(shape)[:80]}, which is none.")
     if not is_counts(offsets) or len(offsets) != 2:
-        raise DeltaError(f"Tensor {name!r} has the place {str(offsets)[:80]}, which is none.")
+        raise DeltaError(f"Tensor {name!r} has the offsets {str(offsets)[:80]}, which are none.")
     needed = math.prod(shape) * ITEM_BYTES[dtype]
     if offsets[1] - offsets[0] != needed:
-        raise DeltaError(f"Tensor {name!r} needs {needed:,} bytes for its shape; its place says otherwise.")
+        raise DeltaError(f"Tensor {name!r} needs {needed:,} bytes for its shape; its offsets say otherwise.")
     return offsets[0], offsets[1], name
 
 

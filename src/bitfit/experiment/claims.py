@@ -181,8 +181,8 @@ def _largest_change(name: str, text: str, results: Results) -> Claim:
     differences = holm(
         [paired(pair, [_share(run, *pair) for run in observed if set(pair) <= set(run)]) for pair in pairs]
     )
-    places = [f"{symbol} is number {list(figures).index(symbol) + 1} of {len(figures)}" for symbol in MOST_CHANGED]
-    unit = f"over {len(observed)} {'seeds of one task' if seeds_alone else 'tasks'}: {', '.join(places)}"
+    ranks = [f"{symbol} is number {list(figures).index(symbol) + 1} of {len(figures)}" for symbol in MOST_CHANGED]
+    unit = f"over {len(observed)} {'seeds of one task' if seeds_alone else 'tasks'}: {', '.join(ranks)}"
     notes = [unit, "differences are shares of the mean change of all terms"]
     return Claim(name, text, of_all(one.verdict for one in differences), figures, differences, notes=notes)
 

@@ -28,10 +28,10 @@ class Kind:
     fits: Callable[[Any], bool]
     known: tuple[str, ...] = ()  # the only texts allowed, where there is such a list
 
-    def problem(self, place: str, value: Any) -> str:
+    def problem(self, where: str, value: Any) -> str:
         """What to say of a value that does not fit."""
         hint = f". {nearest(value, self.known)}" if self.known and isinstance(value, str) else ""
-        return f"{place}: expected {self.words}, found {value!r}{hint}"
+        return f"{where}: expected {self.words}, found {value!r}{hint}"
 
 
 def _is_number(value: Any) -> bool:
@@ -118,7 +118,7 @@ def read_plan(path: Path) -> Plan:
     return plan_of(document, str(path), source)
 
 
-def plan_of(document: Mapping[str, Any], place: str = "the plan", source: str = "") -> Plan:
+def plan_of(document: Mapping[str, Any], where: str = "the plan", source: str = "") -> Plan:
     """The plan that a document describes; all that is wrong with it is said at once."""
     problems: list[str] = []
     whole = _checked("", document, PLAN, ("name", "tasks", "methods", "seeds"), problems)
@@ -135,7 +135,7 @@ def plan_of(document: Mapping[str, Any], place: str = "the plan", source: str = 
     )
     problems += [*_name_problems(plan), *_value_problems(plan)]
     if problems:
-        raise RequestError("\n".join([f"{place} cannot be used:", *(f"  - {problem}" for problem in problems)]))
+        raise RequestError("\n".join([f"{where} cannot be used:", *(f"  - {problem}" for problem in problems)]))
     return plan
 
 
@@ -143,12 +143,12 @@ def _entries(key: str, whole: Mapping[str, Any], keys: Mapping[str, Kind], probl
     """The tables of a list; a bare name stands for a table with that name alone."""
     found = []
     for number, entry in enumerate(whole.get(key, []), start=1):
-        place = f"{key}[{number}]"
+        where = f"{key}[{number}]"
         if not isinstance(entry, str | dict):
-            problems.append(f"{place}: expected a name or a table, found {entry!r}")
+            problems.append(f"{where}: expected a name or a table, found {entry!r}")
             continue
         table = {"name": entry} if isinstance(entry, str) else entry
-        found.append(_checked(place, table, keys, ("name",), problems))
+        found.append(_checked(where, table, keys, ("name",), problems))
     return [entry for entry in found if "name" in entry]
 
 
@@ -204,10 +204,10 @@ def _value_problems(plan: Plan) -> list[str]:
 
 
 def _checked(
-    place: str, table: Mapping[str, Any], keys: Mapping[str, Kind], needed: Collection[str], problems: list[str]
+    where: str, table: Mapping[str, Any], keys: Mapping[str, Kind], needed: Collection[str], problems: list[str]
 ) -> dict[str, Any]:
     """The entries of a table that can be used; what is wrong with the others goes to `problems`."""
-    at = f"{place}." if place else ""
+    at = f"{where}." if where else ""
     problems += [f"{at}{key}: no such key. {nearest(key, keys)}" for key in table if key not in keys]
     problems += [f"{at}{key}: expected {keys[key].words}, found nothing" for key in needed if key not in table]
     known = {key: value for key, value in table.items() if key in keys}

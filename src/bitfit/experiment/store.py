@@ -115,8 +115,8 @@ class Store:
 
     def checkpoints(self, cell: Cell, runs: list[PlannedRun]) -> Checkpoints:
         """A place for the checkpoints of runs that train together; changed settings have another one."""
-        place = key({"runs": [run.asked for run in runs]})
-        return Checkpoints(self._folder("under-way") / cell.name / place)
+        name = key({"runs": [run.asked for run in runs]})
+        return Checkpoints(self._folder("under-way") / cell.name / name)
 
     def clear(self, cell: Cell, keep_deltas: bool) -> None:
         """A cell is done: what only its own runs needed goes."""

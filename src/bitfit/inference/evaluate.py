@@ -10,7 +10,7 @@ from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.catalog import KNOWN
 from bitfit.data.examples import TaskData, digest
 from bitfit.data.options import DataOptions
-from bitfit.data.read.memory import PLACE, Rows, has_splits
+from bitfit.data.read.memory import SOURCE, Rows, has_splits
 from bitfit.data.read.own_rows import ALL, labelled_rows
 from bitfit.data.read.source import load_task
 from bitfit.data.table import TaskTable
@@ -156,7 +156,7 @@ def _one_table(backbone: Backbone, delta: Delta, data: str | Path | Rows, option
     except DataError:
         again = None  # too few rows, or too few labels, to train on
     if again is not None and digest(again.splits["validation"]) == _digests(delta).get("validation"):
-        what = data if isinstance(data, str) else PLACE
+        what = data if isinstance(data, str) else SOURCE
         return replace(again, notes=(*again.notes, f"{what} is what the delta was trained on"))
     named = replace(
         delta.task,

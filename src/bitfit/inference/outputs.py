@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.device import CPU, placed
+from bitfit.backbone.device import CPU, to_device
 from bitfit.data.examples import Examples
 from bitfit.inference.loss import losses
 from bitfit.runtime.layout import Batch, Layout
@@ -29,9 +29,9 @@ NUMBERS_A_PASS = 4096 * 384  # that a layer hands on to the next: on a processor
 
 
 def pass_tokens(model: RowModel) -> int:
-    """Tokens of a pass at most; of an image, which is one token to its batch, all places count."""
+    """Tokens of a pass at most; of an image, which is one token to its batch, all positions count."""
     most = TOKENS_A_PASS if model.device.type != "cpu" else min(TOKENS_A_PASS, NUMBERS_A_PASS // model.width)
-    return max(1, most // model.places)
+    return max(1, most // model.positions_per_token)
 
 
 def batch_of(
@@ -44,20 +44,20 @@ def batch_of(
     layout = Layout(tuple((ends - starts).tolist()), counts, device=device)
     pixels, states = examples.source.get("pixels"), examples.source.get("states")
     return Batch(
-        layout.fresh(ids.astype(np.int64)),
-        layout.fresh(types.astype(np.int64)),
+        layout.as_tensor(ids.astype(np.int64)),
+        layout.as_tensor(types.astype(np.int64)),
         layout,
-        None if pixels is None else layout.fresh(pixels[which]),
-        None if states is None else placed(states.of(examples, which), device),
+        None if pixels is None else layout.as_tensor(pixels[which]),
+        None if states is None else to_device(states.of(examples, which), device),
     )
 
 
 def labels_of(examples: Examples, which: NDArray[np.int64], per_token: bool, device: torch.device = CPU) -> Tensor:
     """The labels of these examples, of each token for tags."""
     if not per_token:
-        return placed(torch.from_numpy(np.asarray(examples.labels[which])), device)
+        return to_device(torch.from_numpy(np.asarray(examples.labels[which])), device)
     parts = [examples.labels[examples.offsets[i] : examples.offsets[i + 1]] for i in which]
-    return placed(torch.from_numpy(np.concatenate(parts).astype(np.int64)), device)
+    return to_device(torch.from_numpy(np.concatenate(parts).astype(np.int64)), device)
 
 
 def outputs(
@@ -68,7 +68,7 @@ def outputs(
     budget: int | None = None,
 ) -> list[Outputs]:
     """What each row answers to each example, in passes of `budget` tokens of all rows together."""
-    found = [_empty(model, examples) for _ in range(rows)]
+    arrays = [_empty(model, examples) for _ in range(rows)]
     sums, counts = torch.zeros(2, rows, device=model.device)
     known = _labels_known(model, examples)
     for which in by_length(examples, (budget or pass_tokens(model)) // rows):
@@ -79,10 +79,10 @@ def outputs(
             labels = labels_of(examples, np.tile(which, rows), model.head.kind == "tags", model.device)
             loss = losses(model.head.kind, answers, labels, batch.layout)
             sums, counts = sums + loss.sums, counts + loss.counts
-        for own, part in zip(found, answers.cpu().chunk(rows), strict=True):
-            _place(model, own, examples, which, part)
+        for array, answer in zip(arrays, answers.cpu().chunk(rows), strict=True):
+            _write(model, array, examples, which, answer)
     means = [float(mean) if known else None for mean in sums / counts.clamp(min=1)]
-    return [Outputs(own, mean) for own, mean in zip(found, means, strict=True)]
+    return [Outputs(array, mean) for array, mean in zip(arrays, means, strict=True)]
 
 
 def _labels_known(model: RowModel, examples: Examples) -> bool:
@@ -103,16 +103,16 @@ def _empty(model: RowModel, examples: Examples) -> NDArray[Any]:
     return np.empty(tokens, np.int64) if head.kind == "tags" else np.empty((tokens, 2), np.float32)
 
 
-def _place(model: RowModel, found: NDArray[Any], examples: Examples, which: NDArray[np.int64], answers: Tensor) -> None:
+def _write(model: RowModel, out: NDArray[Any], examples: Examples, which: NDArray[np.int64], answers: Tensor) -> None:
     """Write a batch's answers where they belong."""
     if model.head.kind in ("class", "number"):
-        found[which] = answers.numpy() if model.head.kind == "class" else answers[:, 0].numpy()
+        out[which] = answers.numpy() if model.head.kind == "class" else answers[:, 0].numpy()
         return
     values = answers.argmax(-1).numpy() if model.head.kind == "tags" else answers.numpy()
     done = 0
     for i in which:
         start, stop = int(examples.offsets[i]), int(examples.offsets[i + 1])
-        found[start:stop] = values[done : done + stop - start]
+        out[start:stop] = values[done : done + stop - start]
         done += stop - start
 
 

@@ -25,15 +25,15 @@ class Budget:
             except (MemoryError, RuntimeError) as error:
                 if not ran_out(error):
                     raise
-                said = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+                reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             # Outside the except block: the error holds on to the pass that failed, tensors and all.
-            self._halve(said)
+            self._halve(reason)
 
-    def _halve(self, said: str) -> None:
+    def _halve(self, reason: str) -> None:
         if self.tokens <= self.longest:
             raise TrainingError(
-                f"Memory ran out in a pass over a single example of {self.longest} tokens ({said}). Expected room for "
-                "one. Lower --max-length, take a smaller model, or end other programs; nothing but seconds is lost."
+                f"Memory ran out in a pass over a single example of {self.longest} tokens ({reason}). Expected room "
+                "for one. Lower --max-length, take a smaller model, or end other programs; nothing but seconds is lost."
             )
         self.tokens = max(self.longest, self.tokens // 2)
         self.say(f"Out of memory: from now on at most {self.tokens:,} tokens a pass; nothing else changes")

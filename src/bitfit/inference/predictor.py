@@ -53,12 +53,12 @@ class Predictor:
         self.backbone, self.task = backbone, delta.task
         model = backbone.task_model(self.task.head)
         delta.insert_modules(model)
-        rows = ThetaMap(delta.slots, model, device=there)
+        theta_map = ThetaMap(delta.slots, model, device=there)
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
         self.model = RowModel(
             model, self.task.head, compute_format(trusted(precision, backbone.config.model_type), there), there
         )
-        self.values = rows.tensors(torch.cat(parts).to(there)[None])
+        self.values = theta_map.tensors(torch.cat(parts).to(there)[None])
         self.budget = Budget(pass_tokens(self.model), 1, say)
 
     def __repr__(self) -> str:

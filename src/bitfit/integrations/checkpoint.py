@@ -17,9 +17,9 @@ from bitfit.methods.method import Method
 
 def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     """Writes the trained model and what makes its inputs to a new folder, whole or not at all."""
-    with new_folder(Path(folder)) as place, delta.applied(backbone) as model:
+    with new_folder(Path(folder)) as target, delta.applied(backbone) as model:
         _refuse_own_head(model, delta.task)
-        _write(_ordinary(model, delta), backbone, place)
+        _write(_ordinary(model, delta), backbone, target)
     return Path(folder)
 
 
@@ -45,9 +45,9 @@ def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
     return found
 
 
-def _write(model: PreTrainedModel, backbone: Backbone, place: Path) -> None:
+def _write(model: PreTrainedModel, backbone: Backbone, target: Path) -> None:
     with quiet():
-        model.save_pretrained(place)
+        model.save_pretrained(target)
         for reader in (backbone.tokenizer, backbone.processor):
             if reader is not None:
-                reader.save_pretrained(place)
+                reader.save_pretrained(target)

@@ -40,7 +40,7 @@ def write_adapter(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     lora = method.maybe_as(Lora) if method is not None else None
     if lora is None:
         raise DeltaError(f"PEFT's adapters hold what 'lora' trains; this delta's method is '{delta.method}'.")
-    with new_folder(Path(folder)) as place:
+    with new_folder(Path(folder)) as target:
         delta.check(backbone)
         model = backbone.task_model(delta.task.head)
         settings = lora.config(model)
@@ -49,8 +49,8 @@ def write_adapter(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
         settings.base_model_name_or_path = backbone.name
         settings.inference_mode = True
         tensors = {TREE + slot.name.replace(f".{ADAPTER}.", "."): delta.values[slot.key] for slot in delta.slots}
-        settings.save_pretrained(place)
-        (place / WEIGHTS).write_bytes(make_safetensors(tensors, {"format": "pt"}))
+        settings.save_pretrained(target)
+        (target / WEIGHTS).write_bytes(make_safetensors(tensors, {"format": "pt"}))
     return Path(folder)
 
 

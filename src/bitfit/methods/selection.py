@@ -44,10 +44,10 @@ class Selection:
     def _inert(self) -> str:
         """How many elements stay as they are, and why."""
         sizes = {
-            place: sum(slot.size for slot in self.slots if slot.inert and slot.in_head == in_head)
-            for place, in_head in (("keys' biases", False), ("biases of the head", True))
+            owner: sum(slot.size for slot in self.slots if slot.inert and slot.in_head == in_head)
+            for owner, in_head in (("keys' biases", False), ("biases of the head", True))
         }
-        found = [f"{size:,} in {place}" for place, size in sizes.items() if size]
+        found = [f"{size:,} in {owner}" for owner, size in sizes.items() if size]
         return f"; {' and '.join(found)} stay as they are, since softmax cancels them" if found else ""
 
     def values(self) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from bitfit.backbone.device import placed
+from bitfit.backbone.device import to_device
 from bitfit.errors import BackboneError
 from bitfit.runtime.blocks import Blocks, Group
 from bitfit.runtime.dropout import Draws
@@ -33,7 +33,7 @@ SAFE_SUM = math.exp(60.0)  # of a line's weights: far from overflow, and its inv
 WIDEST_HEAD = 128  # numbers of a head that torch's kernel for many lengths takes on every GPU, on the way back too
 OLDEST_GPU = (8, 0)  # the generation that has this kernel
 KERNEL_TAKES = {"scale", "window_size", "enable_gqa"}  # its first versions had not all of them
-LOWEST = -1e30  # added to the score of a place that must not be seen; finite in bf16 and fp32
+LOWEST = -1e30  # added to the score of a position that must not be seen; finite in bf16 and fp32
 
 
 def register() -> None:
@@ -90,11 +90,11 @@ class Shape:
 
     scale: float
     causal: bool
-    window: int | None  # a token sees others that are fewer than this many places away
+    window: int | None  # a token sees others that are fewer than this many positions away
     rate: float  # dropout
 
     def hidden(self, group: Group, like: Tensor) -> Tensor | None:
-        """What is added to a group's scores to hide places; broadcasts over (sequences, heads, from, to).
+        """What is added to a group's scores to hide positions; broadcasts over (sequences, heads, from, to).
 
         A layer of the same shape finds what the one before it made.
         """
@@ -110,10 +110,12 @@ class Shape:
             seen = seen & (ahead >= 0)
         if self.window is not None:
             seen = seen & ((ahead if self.causal else abs(ahead)) < self.window)
-            seen = seen | ~group.full[:, None, :, None]  # an empty place sees something, so that its weights have a sum
+            seen = (
+                seen | ~group.full[:, None, :, None]
+            )  # so that the weights of an empty position have a sum
         if seen.all():
             return None
-        return placed(torch.from_numpy(np.where(seen, 0.0, LOWEST)).to(like.dtype), like.device)
+        return to_device(torch.from_numpy(np.where(seen, 0.0, LOWEST)).to(like.dtype), like.device)
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -139,7 +141,7 @@ class _PackedAttention(torch.autograd.Function):
         gains.reciprocal_().mul_(1.0 / (1.0 - shape.rate))  # of the sums: what makes up for the dropped weights too
         full = blocks.full(heads)
         if full is not None:
-            gains.mul_(full)  # nothing is learned from an empty place
+            gains.mul_(full)  # nothing is learned from an empty position
         answers[:-1].mul_(gains)
         ctx.save_for_backward(lines, answers, gains, *kept)
         ctx.blocks, ctx.shape, ctx.heads = blocks, shape, heads
@@ -150,7 +152,7 @@ class _PackedAttention(torch.autograd.Function):
         lines, answers, gains, *kept = ctx.saved_tensors
         blocks, shape, heads = ctx.blocks, ctx.shape, ctx.heads
         g = blocks.take(grads[0][:, None])
-        # The sum over places of weight times its gradient, without forming it: the gradient times the answer.
+        # The sum over positions of weight times its gradient, without forming it: the gradient times the answer.
         inner = (g * answers[:-1]).sum(-1, keepdim=True).mul_(gains).mul_(1.0 - shape.rate)
         g.mul_(gains)
         learned = blocks.blank(lines, 3, heads)

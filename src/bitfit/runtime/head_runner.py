@@ -59,12 +59,12 @@ class HeadRunner:
         """What the head reads: one state of each text, (sequences, size), or all of them, (tokens, size)."""
         if not self.per_text:
             return states
-        starts = layout.fresh(layout.starts)
+        starts = layout.as_tensor(layout.starts)
         if not self.reads_mean:
             return states[starts[1:] - 1 if self.reads_last else starts[:-1]]
-        owner = layout.fresh(np.repeat(np.arange(len(layout.lengths)), layout.lengths))
+        owner = layout.as_tensor(np.repeat(np.arange(len(layout.lengths)), layout.lengths))
         total = torch.zeros(len(layout.lengths), states.shape[-1], device=self.device)
-        return total.index_add(0, owner, states.float()) / layout.fresh(layout.lengths)[:, None]
+        return total.index_add(0, owner, states.float()) / layout.as_tensor(layout.lengths)[:, None]
 
     def answers_to(
         self, summary: Tensor, layout: Layout, values: Mapping[str, Tensor], draws: Draws | None = None

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bitfit.backbone.device import CPU, fresh
+from bitfit.backbone.device import CPU, as_tensor
 from bitfit.runtime.blocks import Blocks
 from bitfit.runtime.segments import Segments
 
@@ -27,9 +27,9 @@ class Layout:
     counts: tuple[int, ...]  # sequences of each row
     device: torch.device = CPU  # of the batch's tensors
 
-    def fresh(self, numbers: ArrayLike) -> Tensor:
+    def as_tensor(self, numbers: ArrayLike) -> Tensor:
         """Numbers of the host as a tensor beside the batch's own."""
-        return fresh(numbers, self.device)
+        return as_tensor(numbers, self.device)
 
     @property
     def rows(self) -> int:
@@ -71,18 +71,18 @@ class Layout:
     def positions(self) -> Tensor:
         """Position of each token within its own sequence, from 0; (tokens,)."""
         lengths = np.asarray(self.lengths)
-        return self.fresh(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths))
+        return self.as_tensor(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths))
 
     @cached_property
     def cuts(self) -> Tensor:
         """`starts` in the form that torch's attention takes; int32 (sequences + 1,)."""
-        return self.fresh(np.asarray(self.starts, np.int32))
+        return self.as_tensor(np.asarray(self.starts, np.int32))
 
     @cached_property
     def real(self) -> Tensor:
         """Where each token stands when every sequence is padded to the longest, counted through all; (tokens,)."""
         first = np.repeat(np.arange(len(self.lengths)) * max(self.lengths), self.lengths)
-        return self.fresh(first) + self.positions
+        return self.as_tensor(first) + self.positions
 
     @cached_property
     def blocks(self) -> Blocks:

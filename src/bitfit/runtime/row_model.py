@@ -30,7 +30,7 @@ class RowModel:
     def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype, device: torch.device = CPU) -> None:
         self.head, self.device, self.packed = head, device, packs(model.config)
         self.width: int = getattr(model.config, "hidden_size", None) or 1  # numbers that a layer hands on for a token
-        self.places = _places(model.config)
+        self.positions_per_token = _positions_per_token(model.config)
         self.layers = max(1, getattr(model.config, "num_hidden_layers", 1))
         if self.packed:
             base, prefix = cast(PreTrainedModel, model.base_model), model.base_model_prefix
@@ -142,7 +142,7 @@ class PaddedModel:
         return numbers if per_text else numbers.flatten(0, 1).index_select(0, real)
 
     def _texts(self, batch: Batch, real: Tensor) -> dict[str, Tensor]:
-        """What the task model takes of a batch of texts; `real` are the numbers of the places that are not padding."""
+        """What the task model takes of a batch of texts; `real` are the indices of those that are not padding."""
         shape = (len(batch.layout.lengths), max(batch.layout.lengths))
 
         def spread(values: Tensor, empty: int) -> Tensor:
@@ -154,7 +154,7 @@ class PaddedModel:
         return inputs
 
 
-def _places(config: PretrainedConfig) -> int:
-    """How many places the encoder works on for each token: for an image its patches, else 1."""
+def _positions_per_token(config: PretrainedConfig) -> int:
+    """How many positions the encoder works on for each token: for an image its patches, else 1."""
     patch, size = getattr(config, "patch_size", None), getattr(config, "image_size", None)
     return (size // patch) ** 2 + 1 if isinstance(patch, int) and isinstance(size, int) else 1

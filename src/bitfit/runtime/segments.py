@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bitfit.backbone.device import CPU, fresh
+from bitfit.backbone.device import CPU, as_tensor
 
 FEW_PLACES = 1 << 14  # that padding all rows to the longest may take whatever their lengths: some 10 MB
 
@@ -43,12 +43,12 @@ class Segments:
     @cached_property
     def owners(self) -> Tensor:
         """The row of each entry; int64 (size,)."""
-        return fresh(np.repeat(np.arange(self.rows), self.counts), self.device)
+        return as_tensor(np.repeat(np.arange(self.rows), self.counts), self.device)
 
     @cached_property
     def _bags(self) -> tuple[Tensor, Tensor]:
         """All entries, and the first of each row, as an embedding bag takes them."""
-        return fresh(np.arange(self.size), self.device), fresh(np.asarray(self.bounds[:-1]), self.device)
+        return as_tensor(np.arange(self.size), self.device), as_tensor(np.asarray(self.bounds[:-1]), self.device)
 
     def spread(self, values: Tensor, entries: int) -> Tensor:
         """Each entry's row of values: (rows, n) -> (entries, n), zero at filler."""
@@ -68,7 +68,7 @@ class Segments:
         step = np.arange(longest)[None, :]
         here = np.where(step < counts[:, None], np.asarray(self.bounds[:-1])[:, None] + step, 0)
         there = np.flatnonzero(step < counts[:, None])
-        return fresh(here.reshape(-1), self.device), fresh(there, self.device)
+        return as_tensor(here.reshape(-1), self.device), as_tensor(there, self.device)
 
 
 def bias_sums(gradient: Tensor, segments: Segments | None, many: bool) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.device import placed
+from bitfit.backbone.device import to_device
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import better
 from bitfit.errors import RequestError
@@ -44,7 +44,7 @@ class Job:
     """What is to be trained, on what, how."""
 
     model: RowModel
-    rows: ThetaMap
+    theta_map: ThetaMap
     data: TaskData
     configs: tuple[TrainConfig, ...]  # one for each row, learning rates settled
     start: Tensor  # (rows, P); the training takes it over
@@ -62,7 +62,7 @@ class Training:
         self.progress = [Progress(c, n * c.epochs) for c, n in zip(job.configs, self.an_epoch, strict=True)]
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
         self.theta = job.start.clone().requires_grad_()
-        self.optimizer = RowAdamW(self.theta.data, job.rows.decays(), job.rows.rates())
+        self.optimizer = RowAdamW(self.theta.data, job.theta_map.decays(), job.theta_map.rates())
         self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
         self.best = job.start
         self.chosen = TrainScores(job.data.task, self.train, len(job.configs), job.model.device)
@@ -161,33 +161,33 @@ class Training:
         counts = [self._count(own) for own in batches]
         passes = order.shared_passes(chunks, self.train.lengths, budget)
         shares = [([chunk.row for chunk in shared], self._pass(shared, counts)) for shared in passes]
-        penalty = self.job.rows.add_penalty(self.theta)
+        penalty = self.job.theta_map.add_penalty(self.theta)
         if penalty is not None:
             shares.append((list(range(len(self.active))), penalty))
         return shares
 
     def _pass(self, shared: list[order.MicroBatch], counts: list[float]) -> Tensor:
         """Forward and backward through some chunks; returns each one's share of its row's mean loss."""
-        here, parts = [chunk.row for chunk in shared], [chunk.examples for chunk in shared]
+        indices, parts = [chunk.row for chunk in shared], [chunk.examples for chunk in shared]
         which, device = np.concatenate(parts), self.job.model.device
         batch = batch_of(self.train, which, tuple(len(own) for own in parts), device)
         kind = self.job.data.task.kind
         labels = labels_of(self.train, which, kind == "tags", device)
-        with self.draws.only(here):
-            values = self.job.rows.drawn(self._theta(here), self.draws)
+        with self.draws.only(indices):
+            values = self.job.theta_map.drawn(self._theta(indices), self.draws)
             answers = self.job.model.answers(batch, values, self.draws)
             loss = losses(kind, answers, labels, batch.layout)
-            shares = loss.sums / placed(torch.tensor([counts[i] for i in here]), device)
+            shares = loss.sums / to_device(torch.tensor([counts[i] for i in indices]), device)
             shares.sum().backward()
-        self.chosen.note([self.active[i] for i in here], parts, answers, batch.layout)
+        self.chosen.note([self.active[i] for i in indices], parts, answers, batch.layout)
         self.tokens += len(batch.ids)
         return shares.detach()
 
-    def _theta(self, here: list[int]) -> Tensor:
+    def _theta(self, indices: list[int]) -> Tensor:
         """The values of these active rows."""
-        if len(here) == len(self.active):
+        if len(indices) == len(self.active):
             return self.theta
-        return self.theta.index_select(0, placed(torch.tensor(here), self.theta.device))
+        return self.theta.index_select(0, to_device(torch.tensor(indices), self.theta.device))
 
     def _examples_now(self, row: int) -> NDArray[np.int64]:
         """The row's next batch."""
@@ -204,11 +204,11 @@ class Training:
         validation = self.validation
         if validation is None or not rows:
             return [{} for _ in rows]
-        places = [self.active.index(row) for row in rows]
+        indices = [self.active.index(row) for row in rows]
         with torch.no_grad():
-            values = self.job.rows.tensors(self._theta(places))
-        found = self.budget.fit(lambda budget: outputs(self.job.model, values, validation, len(rows), budget))
-        return [{"loss": own.loss or 0.0, **score(self.job.data.task, validation, own.values)} for own in found]
+            values = self.job.theta_map.tensors(self._theta(indices))
+        results = self.budget.fit(lambda budget: outputs(self.job.model, values, validation, len(rows), budget))
+        return [{"loss": each.loss or 0.0, **score(self.job.data.task, validation, each.values)} for each in results]
 
     def _record(self, row: int, scores: dict[str, float]) -> None:
         """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""
@@ -292,9 +292,9 @@ class Training:
 
     def _take_unscored_as_best(self) -> None:
         """Stopped before a row's first epoch was scored: its values of now are the best there are."""
-        for place, row in enumerate(self.active):
+        for index, row in enumerate(self.active):
             if self.progress[row].epoch == 0:
-                self.best[row] = self.theta.detach()[place]
+                self.best[row] = self.theta.detach()[index]
 
 
 def _taken(theta: Tensor) -> Tensor:

@@ -126,14 +126,14 @@ def _one_pass(built: Built, train: Examples) -> tuple[int, int, int, int]:
     longest = np.argsort(train.lengths, kind="stable")[::-1]
     which = longest[: max(1, int(np.searchsorted(np.cumsum(train.lengths[longest]), SAMPLE_TOKENS)))]
     theta = built.phase.theta.starting_row({})[None].requires_grad_()
-    held: dict[int, int] = {}
-    still = {parameter.untyped_storage().data_ptr() for parameter in built.model.parameters()}
-    still.add(theta.untyped_storage().data_ptr())
+    saved: dict[int, int] = {}
+    counted = {parameter.untyped_storage().data_ptr() for parameter in built.model.parameters()}
+    counted.add(theta.untyped_storage().data_ptr())
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in still:
-            held[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in counted:
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     device = built.model.device
@@ -143,15 +143,15 @@ def _one_pass(built: Built, train: Examples) -> tuple[int, int, int, int]:
         values = built.phase.theta.tensors(theta)
     for value in values.values():
         note(value)
-    fixed = sum(held.values())
-    still |= held.keys()
-    held.clear()
+    fixed = sum(saved.values())
+    counted |= saved.keys()
+    saved.clear()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         answers = built.model.answers(batch, values)
         loss = losses(kind, answers, labels_of(train, which, kind == "tags", device), batch.layout)
     del loss
     wide = _widest(built) * batch.layout.starts[-1]
-    return fixed, sum(held.values()), max([wide, *held.values()]), int(batch.layout.starts[-1])
+    return fixed, sum(saved.values()), max([wide, *saved.values()]), int(batch.layout.starts[-1])
 
 
 def _widest(built: Built) -> int:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from bitfit.backbone.device import placed
+from bitfit.backbone.device import to_device
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 LARGE = 1 << 20  # numbers in a row from which on torch's fused kernel pays: it reads and writes each one once
@@ -30,7 +30,7 @@ class RowAdamW:
     def step(self, grad: Tensor, rates: Sequence[float], clips: Sequence[float], decay: Sequence[float]) -> None:
         """One step down; `grad` is changed. Each sequence has a value for each row."""
         limits, scale = [clip or math.inf for clip in clips], None
-        table = placed(torch.tensor([rates, limits, decay]), self.theta.device)
+        table = to_device(torch.tensor([rates, limits, decay]), self.theta.device)
         rate, limit, decays = table[..., None]  # a column each
         if any(clips):
             norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
@@ -54,14 +54,14 @@ class RowAdamW:
     ) -> None:
         """The same for one large row."""
         rate, decay = rate_decay
-        for (decays, factor), places in stretches.items():
+        for (decays, factor), slices in stretches.items():
             torch._fused_adamw_(
-                [self.theta[0, at] for at in places],
-                [grad[0, at] for at in places],
-                [self.mean[0, at] for at in places],
-                [self.square[0, at] for at in places],
+                [self.theta[0, at] for at in slices],
+                [grad[0, at] for at in slices],
+                [self.mean[0, at] for at in slices],
+                [self.square[0, at] for at in slices],
                 [],
-                [self.steps[0, 0]] * len(places),
+                [self.steps[0, 0]] * len(slices),
                 lr=rate * factor,
                 beta1=BETA_1,
                 beta2=BETA_2,
@@ -74,7 +74,7 @@ class RowAdamW:
 
     def select(self, theta: Tensor, rows: Sequence[int]) -> None:
         """Go on with these rows alone; `theta` is already theirs."""
-        which = placed(torch.tensor(rows), theta.device)
+        which = to_device(torch.tensor(rows), theta.device)
         self.theta = theta
         self.mean, self.square, self.steps = self.mean[which], self.square[which], self.steps[which]
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitfit.backbone.device import placed
+from bitfit.backbone.device import to_device
 from bitfit.data.examples import Examples
 from bitfit.data.task import Task
 from bitfit.inference.metrics import score
@@ -73,7 +73,7 @@ class StepLosses:
     def __init__(self, rows: Sequence[int], steps: Sequence[int], tokens: int, shares: Shares) -> None:
         self.rows, self.steps = tuple(rows), tuple(steps)  # of each row, steps made before this one
         self.tokens = tokens  # real ones, read up to here
-        self.shares = [(places, to_host(values)) for places, values in shares]
+        self.shares = [(indices, to_host(values)) for indices, values in shares]
         self.arrived = mark() if any(values.is_cuda for _, values in shares) else None
 
     def read(self) -> list[float]:
@@ -81,9 +81,9 @@ class StepLosses:
         if self.arrived is not None:
             self.arrived.synchronize()
         sums = [0.0] * len(self.rows)
-        for places, values in self.shares:
-            for place, share in zip(places, values.tolist(), strict=True):
-                sums[place] += share
+        for indices, values in self.shares:
+            for index, share in zip(indices, values.tolist(), strict=True):
+                sums[index] += share
         return sums
 
 
@@ -118,7 +118,7 @@ class TrainScores:
         bounds = (layout.tokens if kind == "tags" else layout.sequences).bounds
         for row, which, start, stop in zip(rows, parts, bounds, bounds[1:], strict=False):
             where = self.examples.tokens_of(which) if kind == "tags" else which
-            self.values[row].index_copy_(0, placed(torch.tensor(where), self.device), found[start:stop])
+            self.values[row].index_copy_(0, to_device(torch.tensor(where), self.device), found[start:stop])
 
     def scores(self, row: int) -> dict[str, float]:
         """The row's scores over the epoch, as it answered while it trained (dropout on)."""

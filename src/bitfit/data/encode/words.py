@@ -62,13 +62,13 @@ def tags_at_starts(words: Words, tags: Sequence[NDArray[np.int64]]) -> NDArray[n
     return labels
 
 
-def tags_of_words(examples: Examples, found: NDArray[Any], labels: Sequence[str]) -> list[list[str | None]]:
+def tags_of_words(examples: Examples, predicted: NDArray[Any], labels: Sequence[str]) -> list[list[str | None]]:
     """Each sentence's tags, a predicted label for each piece given; None for words that were cut off."""
     tags: list[list[str | None]] = [[None] * count for count in examples.source["words"].tolist()]
     word = examples.source["word"]
     sentence = np.repeat(np.arange(len(examples)), examples.lengths)
-    for place in np.flatnonzero(word >= 0):
-        tags[sentence[place]][word[place]] = labels[int(found[place])]
+    for piece in np.flatnonzero(word >= 0):
+        tags[sentence[piece]][word[piece]] = labels[int(predicted[piece])]
     return tags
 
 

@@ -30,7 +30,7 @@ def checked(chunk: Chunk, columns: Columns, labels: Sequence[str], problems: lis
     """The rows in the shape of a TaskTable; what is wrong is added to `problems`, its values are then empty."""
     absent = [name for name in (*columns.texts, columns.label) if name not in chunk.columns]
     if absent:
-        problems.append(f"{chunk.place}: no column {', '.join(map(repr, absent))}; found {', '.join(chunk.columns)}")
+        problems.append(f"{chunk.source}: no column {', '.join(map(repr, absent))}; found {', '.join(chunk.columns)}")
         return None
     found: Found = []
     table = _table(chunk, columns, labels, found)

@@ -14,7 +14,7 @@ MOST_SHOWN = 20  # problems listed in one error; the rest are counted
 class Chunk:
     """Consecutive rows of one file; rows count from 1, a header not counted."""
 
-    place: str  # the file, for messages
+    source: str  # the file, for messages
     columns: Mapping[str, Sequence[Any]]
     first_row: int = 1
     row_numbers: Sequence[int] | None = None  # where they are not consecutive
@@ -27,7 +27,7 @@ class Chunk:
     def where(self, index: int, column: str | None = None) -> str:
         """'train.csv, row 12, column 'text'' for the row at an index."""
         row = self.row_numbers[index] if self.row_numbers is not None else self.first_row + index
-        return f"{self.place}, row {row:,}" + (f", column '{column}'" if column is not None else "")
+        return f"{self.source}, row {row:,}" + (f", column '{column}'" if column is not None else "")
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
@@ -47,7 +47,7 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         for number in (chunk.row_numbers or range(chunk.first_row, chunk.first_row + len(chunk)))
     ]
     problems = [problem for chunk in chunks for problem in chunk.problems]
-    return Chunk(first.place, columns, first.first_row, numbers, first.label_names, problems)
+    return Chunk(first.source, columns, first.first_row, numbers, first.label_names, problems)
 
 
 def refused(what: str, problems: Sequence[str]) -> DataError:

@@ -44,16 +44,16 @@ class Columns:
     notes: tuple[str, ...] = ()
 
 
-def choose(columns: Mapping[str, Sequence[Any]], options: DataOptions, place: str) -> Columns:
+def choose(columns: Mapping[str, Sequence[Any]], options: DataOptions, source: str) -> Columns:
     """The task's columns among those of its train rows."""
-    _check_named(columns, options, place)
+    _check_named(columns, options, source)
     names = list(columns)
     if _is_tagging(columns, options):
-        return _tagging(names, options, place)
+        return _tagging(names, options, source)
     if _is_span(columns, options):
-        return _span(names, options, place)
-    label = options.label or _first(LABEL_NAMES, names) or _other_than_text(names, options, place)
-    texts = _texts([name for name in names if name != label and name.lower() not in _NUMBERING], options, place)
+        return _span(names, options, source)
+    label = options.label or _first(LABEL_NAMES, names) or _other_than_text(names, options, source)
+    texts = _texts([name for name in names if name != label and name.lower() not in _NUMBERING], options, source)
     kind = options.kind or _kind(columns[label], label)
     guessed = (
         [] if options.kind else [f"kind of task: {kind}, by the values of '{label}'{_other_kind(kind, columns[label])}"]
@@ -108,7 +108,7 @@ def _refuse_too_many(found: Sequence[str], label: str) -> None:
         )
 
 
-def _check_named(columns: Mapping[str, Sequence[Any]], options: DataOptions, place: str) -> None:
+def _check_named(columns: Mapping[str, Sequence[Any]], options: DataOptions, source: str) -> None:
     named = {
         "--text": options.text,
         "--text-pair": options.text_pair,
@@ -119,11 +119,11 @@ def _check_named(columns: Mapping[str, Sequence[Any]], options: DataOptions, pla
     absent = [f"{flag} {name}: no such column. {nearest(name, columns)}" for flag, name in named.items()
               if name is not None and name not in columns]  # fmt: skip
     if absent:
-        raise DataError(f"{place} lacks columns that were asked for.", absent)
+        raise DataError(f"{source} lacks columns that were asked for.", absent)
     roles: dict[str, str] = {}
     for flag, name in named.items():
         if name is not None and name in roles:
-            raise DataError(f"{roles[name]} and {flag} both name the column '{name}' of {place}: name two columns.")
+            raise DataError(f"{roles[name]} and {flag} both name the column '{name}' of {source}: name two columns.")
         if name is not None:
             roles[name] = flag
 
@@ -140,12 +140,12 @@ def _is_tagging(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> b
     return named or any(isinstance(one, list) for one in columns[tokens])
 
 
-def _tagging(names: Sequence[str], options: DataOptions, place: str) -> Columns:
+def _tagging(names: Sequence[str], options: DataOptions, source: str) -> Columns:
     tokens = options.tokens or _first(TOKEN_NAMES, names)
     tags = options.tags or options.label or _first(TAG_NAMES, names)
     if tokens is None or tags is None:
         raise DataError(
-            f"{place} has no column of {'words' if tokens is None else 'tags'}: name it with "
+            f"{source} has no column of {'words' if tokens is None else 'tags'}: name it with "
             f"{'--tokens' if tokens is None else '--tags'}. Columns: {', '.join(names)}."
         )
     guessed = [] if options.kind else ["kind of task: tags, one for each word"]
@@ -161,13 +161,13 @@ def _is_span(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool
     return usual and bool(_first(("answers", "answer"), list(columns)))
 
 
-def _span(names: Sequence[str], options: DataOptions, place: str) -> Columns:
+def _span(names: Sequence[str], options: DataOptions, source: str) -> Columns:
     question, context = options.text or "question", options.text_pair or "context"
     label = options.label or _first(("answers", "answer"), names)
     absent = [name for name in (question, context, label or "answers") if name not in names]
     if absent or label is None:
         raise DataError(
-            f"{place} lacks the columns {', '.join(absent)} of a span task. Name them with --text (question), "
+            f"{source} lacks the columns {', '.join(absent)} of a span task. Name them with --text (question), "
             f"--text-pair (context), --label (answers). Columns: {', '.join(names)}."
         )
     guessed = [] if options.kind else ["kind of task: span, answers marked in a context"]
@@ -176,11 +176,11 @@ def _span(names: Sequence[str], options: DataOptions, place: str) -> Columns:
     return Columns("span", (question, context), label, tuple(guessed))
 
 
-def _texts(names: Sequence[str], options: DataOptions, place: str) -> tuple[str, ...]:
+def _texts(names: Sequence[str], options: DataOptions, source: str) -> tuple[str, ...]:
     if options.text:
         return (options.text,) + ((options.text_pair,) if options.text_pair else ())
     if options.text_pair:
-        raise DataError(f"{place}: --text-pair names the second text; name the first with --text.")
+        raise DataError(f"{source}: --text-pair names the second text; name the first with --text.")
     pair = next((pair for pair in PAIRS if set(pair) <= set(names)), None)
     if pair is not None:
         return pair
@@ -189,16 +189,16 @@ def _texts(names: Sequence[str], options: DataOptions, place: str) -> tuple[str,
         return (usual[0],)
     if len(names) == 1:
         return (names[0],)
-    raise DataError(f"{place}: which column is the text? Name it with --text. Columns: {', '.join(names)}.")
+    raise DataError(f"{source}: which column is the text? Name it with --text. Columns: {', '.join(names)}.")
 
 
-def _other_than_text(names: Sequence[str], options: DataOptions, place: str) -> str:
+def _other_than_text(names: Sequence[str], options: DataOptions, source: str) -> str:
     """With two columns, one of them a text, the other is the label."""
     given = {options.text, options.text_pair} - {None}
     left = [name for name in names if name not in given and (given or name.lower() not in TEXT_NAMES)]
     if len(left) == 1 and len(names) > 1:
         return left[0]
-    raise DataError(f"{place}: which column is the label? Name it with --label. Columns: {', '.join(names)}.")
+    raise DataError(f"{source}: which column is the label? Name it with --label. Columns: {', '.join(names)}.")
 
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:

@@ -23,19 +23,19 @@ class Copy:
 
     splits: Mapping[str, pa.Table]
     label_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    place: str = ""  # where it was found, for messages
+    source: str = ""  # where it was read from, for messages
 
 
 def local_copy(known: Known, data_dir: Path) -> Copy:
     """The copy below a folder; refused with the places looked at where there is none."""
     if not data_dir.is_dir():
         raise DataError(f"The data folder {data_dir} is not there.")
-    for place in _places(known, data_dir):
-        found = {split: shards(place, known.release_name(split)) for split in known.split_names}
+    for folder in _folders(known, data_dir):
+        found = {split: shards(folder, known.release_name(split)) for split in known.split_names}
         found = {split: paths for split, paths in found.items() if paths}
         if found:
-            return _read(found, str(place))
-    looked = ", ".join(str(place) for place in _places(known, data_dir))
+            return _read(found, str(folder))
+    looked = ", ".join(str(folder) for folder in _folders(known, data_dir))
     raise DataError(
         f"No copy of '{known.task.name}' in {data_dir}: expected files such as "
         f"train-00000-of-00001.parquet in one of {looked}."
@@ -45,13 +45,13 @@ def local_copy(known: Known, data_dir: Path) -> Copy:
 def has_local_copy(known: Known, data_dir: Path) -> bool:
     """Whether the folder holds anything of the task."""
     return any(
-        shards(place, known.release_name(split)) for place in _places(known, data_dir) for split in known.split_names
+        shards(folder, known.release_name(split)) for folder in _folders(known, data_dir) for split in known.split_names
     )
 
 
-def shards(place: Path, split: str) -> list[Path]:
+def shards(folder: Path, split: str) -> list[Path]:
     """The parquet files of a split in one folder, in order."""
-    return sorted([*place.glob(f"{split}-*-of-*.parquet"), *place.glob(f"{split}.parquet")])
+    return sorted([*folder.glob(f"{split}-*-of-*.parquet"), *folder.glob(f"{split}.parquet")])
 
 
 def hub_copy(name: str, config: str, wanted: Mapping[str, str] | None = None) -> Copy:
@@ -75,15 +75,15 @@ def hub_copy(name: str, config: str, wanted: Mapping[str, str] | None = None) ->
     return Copy(tables, feature_names(next(iter(loaded.values())).features), f"hub {name}")
 
 
-def _places(known: Known, data_dir: Path) -> tuple[Path, ...]:
+def _folders(known: Known, data_dir: Path) -> tuple[Path, ...]:
     below = data_dir / known.folder
-    places = [below / known.config, data_dir / known.config] if known.config else [below]
+    folders = [below / known.config, data_dir / known.config] if known.config else [below]
     if data_dir.name in {known.folder, known.config}:
-        places.append(data_dir)
-    return tuple(places)
+        folders.append(data_dir)
+    return tuple(folders)
 
 
-def _read(found: Mapping[str, Iterable[Path]], place: str) -> Copy:
+def _read(found: Mapping[str, Iterable[Path]], source: str) -> Copy:
     splits, names = {}, {}
     for split, paths in found.items():
         parts = [read_parquet(path) for path in paths]
@@ -91,8 +91,8 @@ def _read(found: Mapping[str, Iterable[Path]], place: str) -> Copy:
         try:
             splits[split] = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
         except pa.ArrowInvalid as error:
-            raise DataError(f"The parts of {split} in {place} do not fit together: {error}") from error
-    return Copy(splits, names, place)
+            raise DataError(f"The parts of {split} in {source} do not fit together: {error}") from error
+    return Copy(splits, names, source)
 
 
 def read_parquet(path: Path) -> pa.Table:

@@ -17,7 +17,7 @@ from bitfit.data.read.folder import split_of
 from bitfit.data.read.formats import python_values
 from bitfit.errors import DataError, RequestError
 
-NAME, PLACE = "in-memory", "the data"  # of a task whose rows have no file: its name, and what messages call the rows
+NAME, SOURCE = "in-memory", "the data"  # of a task whose rows have no file: its name, and what messages call the rows
 FORMS = (
     "a DataFrame, a Dataset or DatasetDict, a pyarrow.Table, a list of dicts, a dict of columns, a pair "
     "(texts, labels), or a dict of splits"
@@ -60,21 +60,21 @@ def chunks_by_split(data: object, options: DataOptions) -> tuple[dict[str, list[
         if (split := split_of(name)) is not None:
             found.setdefault(split, []).append(chunk_of(table, options, name))
     if "train" not in found:
-        raise DataError(f"{PLACE} has no split 'train'; found {', '.join(data)}.")
+        raise DataError(f"{SOURCE} has no split 'train'; found {', '.join(data)}.")
     ignored = [name for name in data if split_of(name) is None]
     return found, (f"not read: {', '.join(ignored)}",) if ignored else ()
 
 
-def chunk_of(data: object, options: DataOptions, place: str = PLACE) -> Chunk:
+def chunk_of(data: object, options: DataOptions, source: str = SOURCE) -> Chunk:
     """The rows of one table. The two columns of a pair are called as the options name text and label."""
     if isinstance(data, Mapping):
-        return _from_columns([(name, _listed(column)) for name, column in data.items()], place)
+        return _from_columns([(name, _listed(column)) for name, column in data.items()], source)
     if _is_pair(data):
-        return _from_pair(data, options, place)
+        return _from_pair(data, options, source)
     if _is_frame(data):
-        return _from_frame(data, place)
+        return _from_frame(data, source)
     if isinstance(data, list | tuple):
-        return _from_rows(data, place)
+        return _from_rows(data, source)
     raise RequestError(f"Expected a task's name, a file or folder, or rows: {FORMS}; found {_kind(data)}.")
 
 
@@ -111,9 +111,9 @@ def _is_pair(data: object) -> bool:
     return isinstance(data, tuple) and len(data) == 2 and all(map(_is_column, data))
 
 
-def _from_frame(data: Any, place: str) -> Chunk:
+def _from_frame(data: Any, source: str) -> Chunk:
     if hasattr(data, "iloc"):  # pandas: by its own lists, since a column of objects need not have an Arrow type
-        return _from_columns([(name, data.iloc[:, at].tolist()) for at, name in enumerate(data.columns)], place)
+        return _from_columns([(name, data.iloc[:, at].tolist()) for at, name in enumerate(data.columns)], source)
     labels: Mapping[str, tuple[str, ...]] = {}
     if hasattr(data, "with_format") and hasattr(data, "num_rows"):  # a Dataset, and no stream of one
         # The format applies its selection and order of rows.
@@ -125,24 +125,24 @@ def _from_frame(data: Any, place: str) -> Chunk:
         (name, [value for array in column.chunks for value in python_values(array)])
         for name, column in zip(table.column_names, table.columns, strict=True)
     ]
-    return _from_columns(columns, place, labels or stated_labels(table.schema))
+    return _from_columns(columns, source, labels or stated_labels(table.schema))
 
 
 def _from_columns(
-    columns: Iterable[tuple[Any, list[Any]]], place: str, labels: Mapping[str, tuple[str, ...]] | None = None
+    columns: Iterable[tuple[Any, list[Any]]], source: str, labels: Mapping[str, tuple[str, ...]] | None = None
 ) -> Chunk:
     found: dict[str, list[Any]] = {}
     for name, values in columns:
         if str(name) in found:
-            raise DataError(f"{place} names a column twice: {name}.")
+            raise DataError(f"{source} names a column twice: {name}.")
         found[str(name)] = [plain(value) for value in values]
     if len({len(values) for values in found.values()}) > 1:
         sizes = ", ".join(f"'{name}' has {len(values):,}" for name, values in found.items())
-        raise DataError(f"The columns of {place} must be of one length: {sizes}.")
-    return Chunk(place, found, label_names=labels or {})
+        raise DataError(f"The columns of {source} must be of one length: {sizes}.")
+    return Chunk(source, found, label_names=labels or {})
 
 
-def _from_rows(rows: list[Any] | tuple[Any, ...], place: str) -> Chunk:
+def _from_rows(rows: list[Any] | tuple[Any, ...], source: str) -> Chunk:
     wrong = next((number for number, row in enumerate(rows, start=1) if not isinstance(row, Mapping)), None)
     if wrong is not None:
         raise RequestError(
@@ -150,25 +150,25 @@ def _from_rows(rows: list[Any] | tuple[Any, ...], place: str) -> Chunk:
             f"{shown(rows[wrong - 1])}. Give texts and labels as a pair of lists: (texts, labels)."
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    return _from_columns([(name, [row.get(name) for row in rows]) for name in names], place)
+    return _from_columns([(name, [row.get(name) for row in rows]) for name in names], source)
 
 
-def _from_pair(pair: Any, options: DataOptions, place: str) -> Chunk:
+def _from_pair(pair: Any, options: DataOptions, source: str) -> Chunk:
     """Texts with labels; each text may itself be a pair of texts, or the words that a list of tags goes with."""
     texts, labels = map(_listed, pair)
     if len(texts) != len(labels):
-        raise DataError(f"{place} has {len(texts):,} texts and {len(labels):,} labels: expected as many of each.")
+        raise DataError(f"{source} has {len(texts):,} texts and {len(labels):,} labels: expected as many of each.")
     if labels and isinstance(plain(labels[0]), list):
-        return _from_columns([(options.tokens or "tokens", texts), (options.tags or "tags", labels)], place)
+        return _from_columns([(options.tokens or "tokens", texts), (options.tags or "tags", labels)], source)
     label = options.label or "label"
     if not texts or isinstance(texts[0], str) or not isinstance(texts[0], list | tuple):
-        return _from_columns([(options.text or "text", texts), (label, labels)], place)
+        return _from_columns([(options.text or "text", texts), (label, labels)], source)
     wrong = next((at for at, text in enumerate(texts) if not isinstance(text, list | tuple) or len(text) != 2), None)
     if wrong is not None:
-        raise DataError(f"{place}, row {wrong + 1:,}: expected a pair of texts, found {shown(texts[wrong])}.")
+        raise DataError(f"{source}, row {wrong + 1:,}: expected a pair of texts, found {shown(texts[wrong])}.")
     first, second = ([text[at] for text in texts] for at in (0, 1))
     names = (options.text or "text", options.text_pair or "text_pair")
-    return _from_columns([(names[0], first), (names[1], second), (label, labels)], place)
+    return _from_columns([(names[0], first), (names[1], second), (label, labels)], source)
 
 
 def _listed(column: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_
 from bitfit.data.read.copies import Copy
 from bitfit.data.read.folder import SPLIT_WORDS, split_files, split_of
 from bitfit.data.read.formats import read_file
-from bitfit.data.read.memory import NAME, PLACE, Rows, chunk_of, chunks_by_split
+from bitfit.data.read.memory import NAME, SOURCE, Rows, chunk_of, chunks_by_split
 from bitfit.data.read.split import held_out_note, hold_out
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Metric, Task
@@ -46,7 +46,7 @@ def own_files(path: Path, options: DataOptions) -> TaskTable:
 def own_memory(data: object, options: DataOptions) -> TaskTable:
     """The task in rows that are in memory already, checked like files."""
     chunks, notes = chunks_by_split(data, options)
-    return _Building(options.name or NAME, PLACE, chunks, options).table(notes)
+    return _Building(options.name or NAME, SOURCE, chunks, options).table(notes)
 
 
 def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
@@ -56,10 +56,10 @@ def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
         ours = split_of(split)
         if ours is not None:
             columns = {column: rows[column].to_pylist() for column in rows.column_names}
-            chunks.setdefault(ours, []).append(Chunk(f"{copy.place}/{split}", columns, 1, None, copy.label_names))
+            chunks.setdefault(ours, []).append(Chunk(f"{copy.source}/{split}", columns, 1, None, copy.label_names))
     if "train" not in chunks:
-        raise DataError(f"{copy.place} has no train part; found {', '.join(copy.splits)}.")
-    return _Building(options.name or name, copy.place, chunks, options).table(())
+        raise DataError(f"{copy.source} has no train part; found {', '.join(copy.splits)}.")
+    return _Building(options.name or name, copy.source, chunks, options).table(())
 
 
 def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> TaskTable:
@@ -67,15 +67,15 @@ def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> 
     scored."""
     from_file = isinstance(data, str | Path)
     chunk = read_file(Path(data)) if isinstance(data, str | Path) else chunk_of(data, options)
-    name = Path(chunk.place).stem if from_file else NAME
+    name = Path(chunk.source).stem if from_file else NAME
     columns = Columns(task.kind, task.texts, task.label)
     problems = list(chunk.problems)
     rows = checked(_readable(chunk, columns), columns, task.labels, problems)
     if problems:
-        raise refused(chunk.place, problems)
+        raise refused(chunk.source, problems)
     if not rows.num_rows:
-        raise DataError(f"{chunk.place} has no rows to score.")
-    notes = (f"{name}: read from {chunk.place}",)
+        raise DataError(f"{chunk.source} has no rows to score.")
+    notes = (f"{name}: read from {chunk.source}",)
     return TaskTable(replace(task, name=name), {ALL: rows}, notes, measured_on={ALL: f"{rows.num_rows:,}"})
 
 
@@ -84,26 +84,26 @@ class _Building:
     """The steps from chunks to a table."""
 
     name: str
-    place: str
+    source: str
     chunks: Mapping[str, Sequence[Chunk]]
     options: DataOptions
 
     def table(self, notes: Sequence[str]) -> TaskTable:
         problems = [problem for chunks in self.chunks.values() for chunk in chunks for problem in chunk.problems]
         if not any(len(chunk) for chunk in self.chunks["train"]):
-            raise refused(self.place, problems) if problems else DataError(f"{self.place} has no rows to train on.")
+            raise refused(self.source, problems) if problems else DataError(f"{self.source} has no rows to train on.")
         try:
-            columns = choose(_merged(self.chunks["train"]), self.options, self.chunks["train"][0].place)
+            columns = choose(_merged(self.chunks["train"]), self.options, self.chunks["train"][0].source)
             named = {split: [_readable(chunk, columns) for chunk in chunks] for split, chunks in self.chunks.items()}
             labels = _labels(named, columns, self.options.kind is None)
         except DataError as error:  # told together with the rows that could not be read
-            raise refused(self.place, [*problems, str(error)]) if problems else error from None
+            raise refused(self.source, [*problems, str(error)]) if problems else error from None
         labelled, dropped = self._checked(named, columns, labels, problems)
         if problems:
-            raise refused(self.place, problems)
+            raise refused(self.source, problems)
         task = self._task(columns, labels)
-        notes = [f"{self.name}: read from {self.place}", *columns.notes, *notes, *dropped]
-        splits = _with_validation(labelled, task, self.place, notes)
+        notes = [f"{self.name}: read from {self.source}", *columns.notes, *notes, *dropped]
+        splits = _with_validation(labelled, task, self.source, notes)
         notes += [*_balance(splits["train"], task), *_leaks(splits, task)]
         measured = {split: f"{rows.num_rows:,}" for split, rows in splits.items()}
         return TaskTable(task, splits, tuple(notes), measured_on=measured)
@@ -188,9 +188,9 @@ def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: 
     found = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
     if len(found) < 2:
         only = f"one label alone ({', '.join(found)})" if found else "no labels"
-        place = by_split["train"][0].place
+        source = by_split["train"][0].source
         raise DataError(
-            f"The column '{columns.label}' of {place} has {only}; at least 2 are needed to learn a difference."
+            f"The column '{columns.label}' of {source} has {only}; at least 2 are needed to learn a difference."
         )
     return tuple(sorted(found, key=_label_order))
 
@@ -199,18 +199,18 @@ def _label_order(name: str) -> tuple[int, float, str]:
     return (0, float(name), name) if WHOLE.fullmatch(name) else (1, 0.0, name)
 
 
-def _with_validation(splits: dict[str, pa.Table], task: Task, place: str, notes: list[str]) -> dict[str, pa.Table]:
+def _with_validation(splits: dict[str, pa.Table], task: Task, source: str, notes: list[str]) -> dict[str, pa.Table]:
     if "validation" in splits:
         if not splits["validation"].num_rows:
-            raise DataError(f"The validation part of {place} has no rows. Remove it, and bitfit holds some out.")
+            raise DataError(f"The validation part of {source} has no rows. Remove it, and bitfit holds some out.")
         return splits
     if splits["train"].num_rows < 2:
-        raise DataError(f"{place} has 1 row; at least 2 are needed to train on one and validate on another.")
+        raise DataError(f"{source} has 1 row; at least 2 are needed to train on one and validate on another.")
     classes = splits["train"][task.label].to_numpy() if task.kind == "class" else None
     train, validation = hold_out(splits["train"], classes)
     if not validation.num_rows:
         raise DataError(
-            f"{place} has no validation part and no class has 2 rows, so that none can be held out. "
+            f"{source} has no validation part and no class has 2 rows, so that none can be held out. "
             "Add rows, or a file of validation rows in a folder."
         )
     notes.append(held_out_note(validation, classes is not None))

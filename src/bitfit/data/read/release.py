@@ -17,21 +17,21 @@ _ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_
 UNKNOWN = -1  # a class that is not known
 
 
-def to_task_table(table: pa.Table, task: Task, names: Mapping[str, tuple[str, ...]], place: str) -> pa.Table:
+def to_task_table(table: pa.Table, task: Task, names: Mapping[str, tuple[str, ...]], source: str) -> pa.Table:
     """The task's columns alone, in its order and types."""
     extra = ["id"] if task.kind == "span" else []
     wanted = [*task.texts, task.label, *extra]
     absent = [column for column in wanted if column not in table.column_names]
     if absent:
         raise DataError(
-            f"The copy of '{task.name}' in {place} lacks the columns {', '.join(absent)}; "
+            f"The copy of '{task.name}' in {source} lacks the columns {', '.join(absent)}; "
             f"it has {', '.join(table.column_names)}."
         )
     try:
         columns = [*_texts(table, task), _label(table[task.label], task, names.get(task.label, ()))]
         columns += [table[column].cast(pa.string()) for column in extra]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"The copy of '{task.name}' in {place} has a column of another type: {error}") from error
+        raise DataError(f"The copy of '{task.name}' in {source} has a column of another type: {error}") from error
     return pa.table(dict(zip(wanted, columns, strict=True)))
 
 

@@ -58,7 +58,7 @@ def scan(path: Path, inputs: Inputs, rows: int) -> Scan:
 
 def _absent(chunk: Chunk, names: list[str]) -> str:
     what = ", ".join(map(repr, names))
-    where = chunk.where(0) if len(chunk) else chunk.place
+    where = chunk.where(0) if len(chunk) else chunk.source
     return (
         f"{where}: no column {what}. {nearest(names[0], chunk.columns)} "
         "Name the file's own columns with --text, --text-pair or --tokens."

@@ -60,11 +60,11 @@ def rows_to_answer(known: Known, split: str, options: DataOptions = DEFAULTS) ->
     """The rows of one test set of a known task, with labels or without, in the release's order."""
     copy = _copy(known, options)
     if split not in copy.splits:
-        raise DataError(f"The copy of '{known.task.name}' in {copy.place} has no part '{known.release_name(split)}'.")
+        raise DataError(f"The copy of '{known.task.name}' in {copy.source} has no part '{known.release_name(split)}'.")
     rows = copy.splits[split]
     if "idx" in rows.column_names:
         rows = rows.sort_by("idx")
-    return to_task_table(rows, known.task, copy.label_names, copy.place).select(list(known.task.texts))
+    return to_task_table(rows, known.task, copy.label_names, copy.source).select(list(known.task.texts))
 
 
 def _known(known: Known, options: DataOptions) -> TaskTable:
@@ -72,19 +72,19 @@ def _known(known: Known, options: DataOptions) -> TaskTable:
     copy = _copy(known, options)
     if task.kind in ("class", "tags") and not task.labels:
         task = task.with_labels(_stated(copy, task))
-    tables = {split: to_task_table(rows, task, copy.label_names, copy.place) for split, rows in copy.splits.items()}
+    tables = {split: to_task_table(rows, task, copy.label_names, copy.source) for split, rows in copy.splits.items()}
     labelled, unlabelled = _parted(tables, task)
     if "train" not in labelled:
-        raise DataError(f"The copy of '{task.name}' in {copy.place} has no train part.")
-    notes = [f"{task.name}: read from {copy.place}"]
+        raise DataError(f"The copy of '{task.name}' in {copy.source} has no train part.")
+    notes = [f"{task.name}: read from {copy.source}"]
     if known.caution:
         notes.append(f"{task.name}: {known.caution}")
     if "validation" not in labelled:
         notes.append(_held_out(labelled, task))
         labelled = {split: labelled[split] for split in known.split_names if split in labelled}
-    measured = _measured(labelled, known.official if copy.place != EMBEDDED else {}, notes)
+    measured = _measured(labelled, known.official if copy.source != EMBEDDED else {}, notes)
     absent = [split for split in known.official if split not in copy.splits and split not in labelled]
-    if absent and copy.place != EMBEDDED:
+    if absent and copy.source != EMBEDDED:
         notes.append(f"{task.name}: not in this copy: {', '.join(absent)}")
     return TaskTable(task, labelled, tuple(notes), unlabelled, measured)
 
@@ -97,7 +97,7 @@ def _copy(known: Known, options: DataOptions) -> Copy:
     if options.data_dir is not None and not (embedded and not has_local_copy(known, options.data_dir)):
         return local_copy(known, options.data_dir)
     if embedded:
-        return Copy(reviews(known.task.name), place=EMBEDDED)
+        return Copy(reviews(known.task.name), source=EMBEDDED)
     if not known.hub:
         raise DataError(
             f"'{known.task.name}' is not on the hub in a form that loads without running code. "
@@ -128,7 +128,7 @@ def _stated(copy: Copy, task: Task) -> tuple[str, ...]:
     if task.label in copy.label_names:
         return copy.label_names[task.label]
     raise DataError(
-        f"The copy of '{task.name}' in {copy.place} names no labels for a column '{task.label}'; "
+        f"The copy of '{task.name}' in {copy.source} names no labels for a column '{task.label}'; "
         f"columns with label names: {', '.join(copy.label_names) or 'none'}."
     )
 

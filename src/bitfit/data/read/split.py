@@ -34,11 +34,11 @@ def hold_out(
     """What stays and what is held out; with classes, the same share of each (at least one row where two)."""
     order = permutation(table.num_rows, SPLIT_SEED)
     groups = np.zeros(table.num_rows, np.int64) if classes is None else classes
-    held = np.zeros(table.num_rows, bool)
+    held_out = np.zeros(table.num_rows, bool)
     for group in np.unique(groups):
         members = order[groups[order] == group]
-        held[members[: _share(len(members), share)]] = True
-    return table.filter(pa.array(~held)), table.filter(pa.array(held))
+        held_out[members[: _share(len(members), share)]] = True
+    return table.filter(pa.array(~held_out)), table.filter(pa.array(held_out))
 
 
 def held_out_note(validation: pa.Table, by_class: bool, what: str = "rows") -> str:
