@@ -79,10 +79,10 @@ def strict_json(text: str | bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    document = dict(pairs)
+    if len(document) < len(pairs):
         raise ValueError("a name occurs twice in one object")
-    return found
+    return document
 
 
 def _no_constant(word: str) -> None:

@@ -77,12 +77,12 @@ def terms(model: nn.Module) -> tuple[Term, ...]:
     known = {site.name: site for site in sites(model)}
     modules = dict(model.named_modules())
     config = _config(model)
-    found: list[Term] = []
+    collected: list[Term] = []
     for name, parameter in model.named_parameters():
         path, _, leaf = name.rpartition(".")
         if is_bias(modules[path], leaf, parameter):
-            found += _split(name, parameter.numel(), known[path], config)
-    return tuple(found)
+            collected += _split(name, parameter.numel(), known[path], config)
+    return tuple(collected)
 
 
 def vector_terms(model: nn.Module, name: str, site: Site) -> list[Term]:
@@ -96,15 +96,15 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
     config = _config(model)
     map_ = architecture(config.model_type) if config is not None else None
     layers = _layers(base, map_)
-    found = []
+    listed = []
     for name, module in model.named_modules():
         if not any(value is not None for value in module._parameters.values()):
             continue
         if name.startswith(prefix):
-            found.append(_site(name, name.removeprefix(prefix), module, layers, map_))
+            listed.append(_site(name, name.removeprefix(prefix), module, layers, map_))
         else:
-            found.append(Site(name, "head", None))
-    return tuple(found)
+            listed.append(Site(name, "head", None))
+    return tuple(listed)
 
 
 def blocks(model: nn.Module) -> tuple[Site, ...]:
@@ -167,21 +167,21 @@ class _Layer:
 def _layers(base: nn.Module, map_: Architecture | None) -> dict[str, _Layer]:
     """Every layer by its name in the base model, numbered through all lists of layers."""
     lists = map_.layers if map_ is not None else dict.fromkeys(_lists(base))
-    found: dict[str, _Layer] = {}
+    layers: dict[str, _Layer] = {}
     for pattern, roles in lists.items():
         for name in _matching(base, f"{pattern}.*"):
-            found[name] = _Layer(name, len(found), roles)
-    return found
+            layers[name] = _Layer(name, len(layers), roles)
+    return layers
 
 
 def _lists(base: nn.Module) -> list[str]:
     """The outermost lists of modules of one type: what layers look like in an architecture nobody listed."""
-    found: list[str] = []
+    lists: list[str] = []
     for name, module in base.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(name.startswith(f"{outer}.") for outer in lists)
         if isinstance(module, nn.ModuleList) and not inside and len({type(child) for child in module}) == 1:
-            found.append(name)
-    return found
+            lists.append(name)
+    return lists
 
 
 def _matching(base: nn.Module, pattern: str) -> list[str]:

@@ -59,8 +59,8 @@ def _table() -> dict[str, Any]:
 
 
 def _architecture(name: str, table: dict[str, Any]) -> Architecture:
-    own = table[name]
-    entry = {**table[own["like"]], **own} if "like" in own else own
+    given = table[name]
+    entry = {**table[given["like"]], **given} if "like" in given else given
     return Architecture(
         name,
         entry["positions"],

@@ -77,12 +77,12 @@ class Backbone:
     def reader(self) -> Any:
         """What makes the model's inputs: the tokenizer of texts, or the processor of images."""
         if self.reads_images:
-            found, lacking = self.processor, "image processor. Expected preprocessor_config.json"
+            chosen, lacking = self.processor, "image processor. Expected preprocessor_config.json"
         else:
-            found, lacking = self.tokenizer, "tokenizer. Expected tokenizer files"
-        if found is None:
+            chosen, lacking = self.tokenizer, "tokenizer. Expected tokenizer files"
+        if chosen is None:
             raise BackboneError(f"'{self.name}' has no {lacking} beside its config.json.")
-        return found
+        return chosen
 
     @property
     def longest_text(self) -> int | None:

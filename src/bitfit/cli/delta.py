@@ -85,15 +85,15 @@ def changes(file: Path, model_name: str | None, plot: Path | None, overwrite: bo
     from bitfit.delta.changes import draw_changes
 
     delta = _load(file)
-    found = changes_of(delta, _backbone(model_name or delta.backbone))
+    moved = changes_of(delta, _backbone(model_name or delta.backbone))
     if plot is not None:
-        draw_changes(found, plot, f"{delta.task.name}, {delta.method}: mean absolute change")
+        draw_changes(moved, plot, f"{delta.task.name}, {delta.method}: mean absolute change")
     document = {
         "delta": str(file),
         "model": model_name or delta.backbone,
-        "changes": [change.to_json() for change in found],
+        "changes": [change.to_json() for change in moved],
     }
-    result(as_json, document, lambda console: _draw_changes(console, found))
+    result(as_json, document, lambda console: _draw_changes(console, moved))
 
 
 @command.command()
@@ -285,18 +285,18 @@ def _draw_comparison(console: "Console", comparison: "Comparison") -> None:
             console.print(f"Only in the {which} are {len(keys)} slots: {', '.join(keys[:MOST_NAMED])}{more}")
 
 
-def _draw_changes(console: "Console", found: tuple["Change", ...]) -> None:
+def _draw_changes(console: "Console", moved: tuple["Change", ...]) -> None:
     """Terms down, layers across; the darker the cell, the further the term moved."""
     from bitfit.delta.changes import by_layer
 
-    cells = by_layer(found)
+    cells = by_layer(moved)
     layers = sorted({layer for _, layer in cells})
     most = max(cells.values(), default=0.0) or 1.0
     names = list(dict.fromkeys(name for name, _ in cells))
     rows = [[name, *(_heat(cells.get((name, layer)), most) for layer in layers)] for name in names]
     if rows:
         console.print(table("Mean absolute change", ["term", *map(str, layers)], rows))
-    outside = [change for change in found if change.layer is None]
+    outside = [change for change in moved if change.layer is None]
     for change in outside[:MOST_SHOWN]:
         console.print(f"{change.name}: {change.change:.3g}")
     if len(outside) > MOST_SHOWN:

@@ -94,18 +94,18 @@ class OutputFile:
         from bitfit.training.checkpoint import differences
 
         rows = self.asked["rows"]
-        own = {name: value for name, value in delta.settings.items() if name not in MARKS}
-        there = {
+        settings = {name: value for name, value in delta.settings.items() if name not in MARKS}
+        theirs = {
             "model": f"{delta.backbone} ({delta.fingerprint})",
             "method": delta.method,
             "head": delta.head_mode,
             "task": delta.task.name,
             "data": delta.settings.get("data", self.asked["data"]),
-            "settings": own if own not in rows else rows[0],
+            "settings": settings if settings not in rows else rows[0],
         }
-        here = {**self.asked, "task": self.asked["task"]["name"], "settings": rows[0]}
-        found = differences(there, {name: here[name] for name in there})
-        return found or ["it was one of another grid"]
+        ours = {**self.asked, "task": self.asked["task"]["name"], "settings": rows[0]}
+        unlike = differences(theirs, {name: ours[name] for name in theirs})
+        return unlike or ["it was one of another grid"]
 
 
 def check_writable(path: Path, option: str = "--out") -> None:

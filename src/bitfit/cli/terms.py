@@ -38,22 +38,22 @@ def command(model: str, labels: int | None, head: "HeadMode", as_json: bool) -> 
 
     backbone = load(model, weights=False)
     counted = backbone.model if labels is None else backbone.task_model(Head("class", labels))
-    found = terms(counted)
+    biases = terms(counted)
     document = {
         "model": model,
         "parameters": sum(parameter.numel() for parameter in counted.parameters()),
-        "biases": sum(term.size for term in found),
-        "trainable": _trainable(counted, found, head),
-        "terms": [_describe(term) for term in found],
+        "biases": sum(term.size for term in biases),
+        "trainable": _trainable(counted, biases, head),
+        "terms": [_describe(term) for term in biases],
     }
     result(as_json, document, lambda console: _draw(console, document))
 
 
-def _trainable(model: "nn.Module", found: "Sequence[Term]", head: "HeadMode") -> dict[str, int]:
+def _trainable(model: "nn.Module", biases: "Sequence[Term]", head: "HeadMode") -> dict[str, int]:
     """Elements that each method trains, its new ones and the head's among them; 0 where it would train nothing."""
     from bitfit.methods.registry import FAMILIES
 
-    symbols = sorted({term.symbol for term in found if term.symbol})
+    symbols = sorted({term.symbol for term in biases if term.symbol})
     asked = {family: family for family in FAMILIES} | {symbol: f"bitfit[{symbol}]" for symbol in symbols}
     counts = {name: _maybe_get_count(model, method, head) for name, method in asked.items()}
     return {name: count for name, count in counts.items() if count is not None}

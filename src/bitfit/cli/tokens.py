@@ -34,34 +34,34 @@ def command(model: str, text: str, second: str | None, max_length: int, as_json:
     tokenizer = load(model, weights=False).tokenizer
     if tokenizer is None:
         raise BackboneError(f"'{model}' has no tokenizer files, so it cannot cut a text into pieces.")
-    found = inspect_tokens(tokenizer, [text] if second is None else [text, second], max_length)
-    result(as_json, _document(model, found), lambda console: _draw(console, model, found))
+    view = inspect_tokens(tokenizer, [text] if second is None else [text, second], max_length)
+    result(as_json, _document(model, view), lambda console: _draw(console, model, view))
 
 
-def _document(model: str, found: "TokenView") -> dict[str, Any]:
+def _document(model: str, view: "TokenView") -> dict[str, Any]:
     from bitfit.data.encode.inspect import MEANINGS
 
-    pieces = [asdict(piece) for piece in found.pieces]
+    pieces = [asdict(piece) for piece in view.pieces]
     columns = {f"{name}s" if name != "attention_mask" else name: [piece[name] for piece in pieces] for name in MEANINGS}
     return {
         "model": model,
-        "max_length": found.max_length,
+        "max_length": view.max_length,
         **columns,
-        "cut": [list(pieces) for pieces in found.cut],
+        "cut": [list(pieces) for pieces in view.cut],
         "meanings": dict(MEANINGS),
     }
 
 
-def _draw(console: "Console", model: str, found: "TokenView") -> None:
+def _draw(console: "Console", model: str, view: "TokenView") -> None:
     from bitfit.data.encode.inspect import MEANINGS
 
-    rows = [[str(value) for value in asdict(piece).values()] for piece in found.pieces]
+    rows = [[str(value) for value in asdict(piece).values()] for piece in view.pieces]
     console.print(table(f"What {model} sees", tuple(MEANINGS), rows))
     for name, meaning in MEANINGS.items():
         console.print(f"{name}: {meaning}.")
-    for number, pieces in enumerate(found.cut, start=1):
+    for number, pieces in enumerate(view.cut, start=1):
         if pieces:
-            whose = f"of text {number} " if len(found.cut) > 1 else ""
-            console.print(f"Cut off {whose}({len(pieces)} pieces beyond {found.max_length}): {' '.join(pieces)}")
-    if not any(found.cut):
-        console.print(f"Nothing was cut off: {len(found.pieces)} pieces of {found.max_length} allowed.")
+            whose = f"of text {number} " if len(view.cut) > 1 else ""
+            console.print(f"Cut off {whose}({len(pieces)} pieces beyond {view.max_length}): {' '.join(pieces)}")
+    if not any(view.cut):
+        console.print(f"Nothing was cut off: {len(view.pieces)} pieces of {view.max_length} allowed.")

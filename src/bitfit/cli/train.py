@@ -133,25 +133,25 @@ def _estimate(backbone: Any, data: Any, how: Any, configs: list[TrainConfig], as
     """Memory before starting."""
     from bitfit.training.memory_estimate import estimate
 
-    found = estimate(backbone, data, how, configs)
+    needs = estimate(backbone, data, how, configs)
 
     def show(console: "Console") -> None:
         parts = {
-            "libraries, backbone and data, loaded now": found.loaded,
-            "trained values and their averages": found.trained,
-            f"a training pass of at most {found.tokens_a_pass:,} tokens": found.training_pass,
-            "a scoring pass (at another time)": found.scoring_pass,
-            "at most, with what is kept free": found.total,
+            "libraries, backbone and data, loaded now": needs.loaded,
+            "trained values and their averages": needs.trained,
+            f"a training pass of at most {needs.tokens_a_pass:,} tokens": needs.training_pass,
+            "a scoring pass (at another time)": needs.scoring_pass,
+            "at most, with what is kept free": needs.total,
         }
         rows = [(name, f"{size / 1e6:,.0f} MB") for name, size in parts.items()]
         console.print(table("Memory, about", ("", ""), rows))
-        if found.kept:
-            console.print(f"Beside it, {found.kept / 1e6:,.0f} MB of disk keep what the layers below answer")
-        if found.available is not None:
-            left = f"The machine can still give {found.available / 1e6:,.0f} MB"
-            console.print(f"{left}: it fits." if found.fits else f"{left}: too little. Lower --max-length first.")
+        if needs.kept:
+            console.print(f"Beside it, {needs.kept / 1e6:,.0f} MB of disk keep what the layers below answer")
+        if needs.available is not None:
+            left = f"The machine can still give {needs.available / 1e6:,.0f} MB"
+            console.print(f"{left}: it fits." if needs.fits else f"{left}: too little. Lower --max-length first.")
 
-    result(as_json, found.to_json(), show)
+    result(as_json, needs.to_json(), show)
     return 0
 
 

@@ -63,11 +63,11 @@ class TaskData:
 
 def measured_json(measured_on: Mapping[str, str]) -> dict[str, Any]:
     """The rows of each split as numbers: 5002, or {"rows": 7469, "of": 9815} of a part."""
-    found: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     for split, text in measured_on.items():
         rows, *of = (int(number.replace(",", "")) for number in text.split(" of "))
-        found[split] = {"rows": rows, "of": of[0]} if of else rows
-    return found
+        sizes[split] = {"rows": rows, "of": of[0]} if of else rows
+    return sizes
 
 
 def measured_text(value: Any) -> str:

@@ -120,10 +120,10 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT
 
 
-def require_choice(what: str, found: Any, choices: Any) -> None:
+def require_choice(what: str, word: Any, choices: Any) -> None:
     """Refuse a word that is not one of a Literal's, and name the nearest."""
-    if found not in get_args(choices):
-        raise RequestError(f"There is no {what} {found!r:.80}. {nearest(str(found), get_args(choices))}")
+    if word not in get_args(choices):
+        raise RequestError(f"There is no {what} {word!r:.80}. {nearest(str(word), get_args(choices))}")
 
 
 def _check(task: Task) -> None:

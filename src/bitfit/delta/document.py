@@ -136,29 +136,29 @@ class Document:
 _FIELDS = {"backbone", "method", "head", "slots", "task", "scores", "settings", "versions"}
 
 
-def _require(holds: bool, what: str, found: Any) -> None:
+def _require(holds: bool, what: str, value: Any) -> None:
     if not holds:
-        raise DeltaError(f"Its document has no proper {what}: found {str(found)[:120]!r}.")
+        raise DeltaError(f"Its document has no proper {what}: found {str(value)[:120]!r}.")
 
 
-def _check_format(found: Any) -> None:
-    _require(type(found) is int and found >= 0, "format number", found)
-    if found < FORMAT:
+def _check_format(number: Any) -> None:
+    _require(type(number) is int and number >= 0, "format number", number)
+    if number < FORMAT:
         raise DeltaError(
-            f"It has format {found}, older than format {FORMAT}, which this bitfit reads. "
+            f"It has format {number}, older than format {FORMAT}, which this bitfit reads. "
             "Train it again, or read it with the bitfit that wrote it."
         )
-    if found > FORMAT:
+    if number > FORMAT:
         raise DeltaError(
-            f"It has format {found}, newer than format {FORMAT}, the newest that this bitfit reads. "
+            f"It has format {number}, newer than format {FORMAT}, the newest that this bitfit reads. "
             "Install a newer bitfit."
         )
 
 
-def task_from_json(found: Any) -> Task:
+def task_from_json(value: Any) -> Task:
     """The task, with every field of its type and within its bounds."""
     try:
-        task = Task.from_json(found)
+        task = Task.from_json(value)
     except (DataError, RequestError, TypeError, ValueError) as error:
         raise DeltaError(f"Its document has no proper task: {str(error)[:200]}") from error
     if problem := task.labels_problem:

@@ -38,23 +38,24 @@ def _where(slot: Slot) -> Where:
 
 
 def _fitting(slot: Slot, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
-    found = parameters.get(slot.name)
-    if found is None:
+    parameter = parameters.get(slot.name)
+    if parameter is None:
         raise DeltaError(f"The delta changes '{slot.name}', which a {type(model).__name__} does not have.")
-    if tuple(found.shape) != slot.shape:
-        raise DeltaError(f"The delta's '{slot.name}' has the shape {slot.shape}; the model's has {tuple(found.shape)}.")
-    if found.is_meta:
+    if tuple(parameter.shape) != slot.shape:
+        shape = tuple(parameter.shape)
+        raise DeltaError(f"The delta's '{slot.name}' has the shape {slot.shape}; the model's has {shape}.")
+    if parameter.is_meta:
         raise DeltaError("The model has no weights, only a configuration: a delta cannot be applied to it.")
-    if found.dtype != torch.float32:
+    if parameter.dtype != torch.float32:
         raise DeltaError(
-            f"The model's '{slot.name}' is {found.dtype}; a delta is exact only in float32: model.float()."
+            f"The model's '{slot.name}' is {parameter.dtype}; a delta is exact only in float32: model.float()."
         )
-    return found
+    return parameter
 
 
-def require_same(found: Tensor, expected: Tensor, name: str, what: str) -> None:
+def require_same(actual: Tensor, expected: Tensor, name: str, what: str) -> None:
     """Refuse values that do not have the very bits expected."""
-    if not torch.equal(found.view(torch.int32), expected.view(torch.int32)):
+    if not torch.equal(actual.view(torch.int32), expected.view(torch.int32)):
         raise DeltaError(f"'{name}' has other bits than it should after it was {what}.")
 
 
@@ -110,11 +111,11 @@ def _shape(name: str, parameters: Mapping[str, nn.Parameter]) -> tuple[int, ...]
     return tuple(parameters[name].shape) if name in parameters else None
 
 
-def _changed(found: nn.Parameter, expected: nn.Parameter, slots: Sequence[Slot]) -> bool:
+def _changed(actual: nn.Parameter, expected: nn.Parameter, slots: Sequence[Slot]) -> bool:
     """Whether any bit differs that no slot holds."""
     if any(slot.index is None for slot in slots):
         return False
-    bits = (value.detach().cpu().float().contiguous().view(-1).view(torch.int32) for value in (found, expected))
+    bits = (value.detach().cpu().float().contiguous().view(-1).view(torch.int32) for value in (actual, expected))
     differs = torch.ne(*bits)
     for slot in slots:
         differs[torch.from_numpy(slot.index)] = False

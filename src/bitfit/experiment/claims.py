@@ -40,7 +40,7 @@ class Claim:
             "verdict": self.verdict,
             "figures": {name: one.to_json() for name, one in self.figures.items()},
             "differences": [one.to_json() for one in self.differences],
-            "by_task": {task: [one.to_json() for one in found] for task, found in self.by_task.items()},
+            "by_task": {task: [one.to_json() for one in outcomes] for task, outcomes in self.by_task.items()},
             "notes": list(self.notes),
         }
 
@@ -52,10 +52,10 @@ def claims(results: Results) -> list[Claim]:
 
 def of_all(verdicts: Iterable[Verdict]) -> Verdict:
     """A chain breaks with one link; it holds where all do."""
-    found = list(verdicts)
-    if "does not hold" in found:
+    seen = list(verdicts)
+    if "does not hold" in seen:
         return "does not hold"
-    return "holds" if found and set(found) == {"holds"} else "cannot be told"
+    return "holds" if seen and set(seen) == {"holds"} else "cannot be told"
 
 
 def _subset_order(name: str, text: str, results: Results) -> Claim:
@@ -87,8 +87,8 @@ def _broken(by_task: Mapping[str, Sequence[Difference]]) -> list[str]:
     """Single tasks that go clearly against the order."""
     return [
         f"{task} goes against it: {one.of} is {-one.mean:.1f} below {one.over}"
-        for task, found in by_task.items()
-        for one in found
+        for task, outcomes in by_task.items()
+        for one in outcomes
         if one.verdict == "does not hold"
     ]
 

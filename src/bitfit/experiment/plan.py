@@ -77,9 +77,9 @@ class Cell:
         return tuple(dict.fromkeys(rate for rate in rates if rate is not None))
 
     def _run(self, rate: float | None, seed: int) -> PlannedRun:
-        own = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
+        settings = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
         rate = None if rate is None else float(rate)
-        config = TrainConfig(learning_rate=rate, seed=seed, **own).settled(self.method.method)
+        config = TrainConfig(learning_rate=rate, seed=seed, **settings).settled(self.method.method)
         asked = {
             "model": self.model,
             "task": self.task.name,

@@ -141,15 +141,15 @@ def plan_of(document: Mapping[str, Any], where: str = "the plan", source: str = 
 
 def _entries(key: str, whole: Mapping[str, Any], keys: Mapping[str, Kind], problems: list[str]) -> list[dict[str, Any]]:
     """The tables of a list; a bare name stands for a table with that name alone."""
-    found = []
+    tables = []
     for number, entry in enumerate(whole.get(key, []), start=1):
         where = f"{key}[{number}]"
         if not isinstance(entry, str | dict):
             problems.append(f"{where}: expected a name or a table, found {entry!r}")
             continue
         table = {"name": entry} if isinstance(entry, str) else entry
-        found.append(_checked(where, table, keys, ("name",), problems))
-    return [entry for entry in found if "name" in entry]
+        tables.append(_checked(where, table, keys, ("name",), problems))
+    return [entry for entry in tables if "name" in entry]
 
 
 def _task(entry: Mapping[str, Any]) -> PlannedTask:

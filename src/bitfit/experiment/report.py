@@ -75,8 +75,8 @@ def _cell(results: Results, task: PlannedTask, method: PlannedMethod) -> dict[st
 
 
 def _scores(runs: Sequence[Document], split: str) -> dict[str, Any]:
-    own = [run["scores"][split] for run in runs if split in run["scores"]]
-    return {metric: Figure(tuple(100 * scores[metric] for scores in own)).to_json() for metric in own[0]}
+    by_run = [run["scores"][split] for run in runs if split in run["scores"]]
+    return {metric: Figure(tuple(100 * scores[metric] for scores in by_run)).to_json() for metric in by_run[0]}
 
 
 def maybe_get_published(method: str) -> Line | None:
@@ -163,12 +163,12 @@ def _own_line(results: Results, columns: Sequence[Column], method: PlannedMethod
 
 
 def _published_line(results: Results, columns: Sequence[Column], line: Line, several: bool) -> str:
-    own = _published(results, line)
+    published = _published(results, line)
     name = (
         f"{MODELS.get(line.model, line.model)}, {line.split}, {'the paper' if line.source == 'paper' else line.source}"
     )
-    cells = [_plus(**own["scores"][c.name]) if c.name in own["scores"] else "-" for c in columns]
-    mean = ([f"{own['average']:.1f}"] if own["average"] is not None else ["-"]) if several else []
+    cells = [_plus(**published["scores"][c.name]) if c.name in published["scores"] else "-" for c in columns]
+    mean = ([f"{published['average']:.1f}"] if published["average"] is not None else ["-"]) if several else []
     return _line(*(f"*{text}*" if text != "-" else text for text in (name, f"{line.percent} %", *cells, *mean)))
 
 
@@ -177,10 +177,10 @@ def _every_score(results: Results) -> str:
     lines = [_line("task", "method", "learning rate", "seeds", "scores"), _line("---", "---", "---:", "---:", "---")]
     for task in results.plan.tasks:
         for method in results.plan.methods:
-            found = _cell(results, task, method)
-            if found is not None:
-                rate, seeds = f"{found['learning_rates']['chosen']:g}", str(len(found["seeds"]))
-                lines.append(_line(task.label, f"`{method.label}`", rate, seeds, _all(found)))
+            scored = _cell(results, task, method)
+            if scored is not None:
+                rate, seeds = f"{scored['learning_rates']['chosen']:g}", str(len(scored["seeds"]))
+                lines.append(_line(task.label, f"`{method.label}`", rate, seeds, _all(scored)))
     return "\n".join(["## Every score", "", *lines]) if len(lines) > 2 else ""
 
 
@@ -206,12 +206,12 @@ def _tried(choice: RateChoice) -> str:
     return ", ".join(f"**{text}**" if rate == choice.chosen else text for rate, text in told.items())
 
 
-def _all(found: Mapping[str, Any]) -> str:
+def _all(scored: Mapping[str, Any]) -> str:
     parts = []
-    for split, scores in found["scores"].items():
+    for split, scores in scored["scores"].items():
         if split != "train":
             told = ", ".join(f"{metric} {_plus(one['mean'], one['std'])}" for metric, one in scores.items())
-            parts.append(f"{split} ({measured_text(found['measured_on'].get(split, 'all'))}): {told}")
+            parts.append(f"{split} ({measured_text(scored['measured_on'].get(split, 'all'))}): {told}")
     return "; ".join(parts)
 
 
@@ -221,9 +221,9 @@ def _claim(claim: Claim) -> str:
         shown = ", ".join(f"`{name}` {_plus(one.mean, one.std, SIGNIFICANT)}" for name, one in claim.figures.items())
         lines.append(f"- figures: {shown}")
     lines += [f"- {_difference(one)}" for one in claim.differences]
-    for task, found in claim.by_task.items():
-        if found:
-            lines.append(f"- on {task}: " + "; ".join(_difference(one) for one in found))
+    for task, differences in claim.by_task.items():
+        if differences:
+            lines.append(f"- on {task}: " + "; ".join(_difference(one) for one in differences))
     return "\n".join([*lines, *(f"- {note}" for note in claim.notes)])
 
 

@@ -79,8 +79,8 @@ class Store:
 
     def documents(self, cell: Cell) -> list[Document]:
         """The files of a cell that are there, in the plan's order."""
-        found = (self.maybe_get(run) for run in cell.runs)
-        return [document for document in found if document is not None]
+        stored = (self.maybe_get(run) for run in cell.runs)
+        return [document for document in stored if document is not None]
 
     def put(self, run: PlannedRun, document: Document) -> None:
         """Write a run's file."""

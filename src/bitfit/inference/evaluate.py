@@ -69,16 +69,16 @@ def evaluation(
     options = DataOptions.of(options)
     _refuse_idle(options, split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
-    found = _data(backbone, delta, asked, split, options)
-    _check_same_answers(found.task, delta.task)
-    chosen = _chosen(found, split)
-    notes = list(found.notes)
+    scored = _data(backbone, delta, asked, split, options)
+    _check_same_answers(scored.task, delta.task)
+    chosen = _chosen(scored, split)
+    notes = list(scored.notes)
     if split is None and chosen not in (PREFERRED[0], ALL):
-        notes.append(f"'{found.task.name}' has no labelled part 'test': scored on '{chosen}'")
-    examples = found.splits[chosen]
+        notes.append(f"'{scored.task.name}' has no labelled part 'test': scored on '{chosen}'")
+    examples = scored.splits[chosen]
     predictor = Predictor(backbone, delta, precision, notes.append, device)
     scores = score(delta.task, examples, predictor.outputs(examples))
-    return Evaluation(chosen, scores, _measured(found, chosen), (*notes, *_other_rows(delta, found, chosen)))
+    return Evaluation(chosen, scores, _measured(scored, chosen), (*notes, *_other_rows(delta, scored, chosen)))
 
 
 def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:
@@ -185,12 +185,12 @@ def _other_rows(delta: Delta, data: TaskData, split: str) -> list[str]:
     return []
 
 
-def _check_same_answers(found: Task, wanted: Task) -> None:
+def _check_same_answers(given: Task, wanted: Task) -> None:
     """Refuse data of another kind or with other labels."""
-    if found.kind != wanted.kind:
-        raise DataError(f"The delta answers a task of kind '{wanted.kind}'; the data is of kind '{found.kind}'.")
-    if found.labels != wanted.labels:
-        raise DataError(f"The delta answers with the labels {list(wanted.labels)}; the data has {list(found.labels)}.")
+    if given.kind != wanted.kind:
+        raise DataError(f"The delta answers a task of kind '{wanted.kind}'; the data is of kind '{given.kind}'.")
+    if given.labels != wanted.labels:
+        raise DataError(f"The delta answers with the labels {list(wanted.labels)}; the data has {list(given.labels)}.")
 
 
 def _measured(data: TaskData, split: str) -> str:

@@ -33,9 +33,9 @@ def score(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, fl
         raise DataError(f"'{task.name}' cannot be scored: none of the {len(examples):,} rows has its label.")
     if task.kind == "tags":
         return _tag_scores(task, examples, np.asarray(outputs), known)
-    found = np.asarray(outputs).argmax(axis=1) if task.kind == "class" else np.asarray(outputs)
+    predicted = np.asarray(outputs).argmax(axis=1) if task.kind == "class" else np.asarray(outputs)
     gold = np.asarray(examples.labels)
-    return {name: _of(task, _PLAIN, name)(gold[known], found[known]) for name in _wanted(task)}
+    return {name: _of(task, _PLAIN, name)(gold[known], predicted[known]) for name in _wanted(task)}
 
 
 def _wanted(task: Task) -> tuple[Metric, ...]:
@@ -51,25 +51,25 @@ def _of(task: Task, functions: Mapping[str, Any], name: str) -> Any:
     return functions[name]
 
 
-def _tag_scores(task: Task, examples: Examples, found: Labels, known: Labels) -> dict[str, float]:
+def _tag_scores(task: Task, examples: Examples, predicted: Labels, known: Labels) -> dict[str, float]:
     gold = np.asarray(examples.labels)
     scores: dict[str, float] = {}
     for name in _wanted(task):
         if name == "entity_f1":
-            scores[name] = _entity_f1(task, examples, found, known)
+            scores[name] = _entity_f1(task, examples, predicted, known)
         else:
-            scores[name] = _of(task, _PLAIN, name)(gold[known], found[known])
+            scores[name] = _of(task, _PLAIN, name)(gold[known], predicted[known])
     return scores
 
 
-def _entity_f1(task: Task, examples: Examples, found: Labels, known: Labels) -> float:
+def _entity_f1(task: Task, examples: Examples, predicted: Labels, known: Labels) -> float:
     """F1 of whole entities as seqeval defines it, over the words of each sentence."""
     from seqeval.metrics import f1_score
 
     sentence = np.repeat(np.arange(len(examples)), examples.lengths)[known]
     edges = np.flatnonzero(np.diff(sentence)) + 1
     names = np.array(task.labels, object)
-    gold, tags = (np.split(names[np.asarray(values)[known]], edges) for values in (examples.labels, found))
+    gold, tags = (np.split(names[np.asarray(values)[known]], edges) for values in (examples.labels, predicted))
     with warnings.catch_warnings():  # seqeval warns of a score that is 0 by definition, and of odd tag names
         warnings.simplefilter("ignore")
         return float(f1_score([list(row) for row in gold], [list(row) for row in tags], zero_division=0))
@@ -85,44 +85,44 @@ def _span_scores(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[
     }
 
 
-def _accuracy(gold: Labels, found: Labels) -> float:
-    return float((gold == found).mean())
+def _accuracy(gold: Labels, predicted: Labels) -> float:
+    return float((gold == predicted).mean())
 
 
-def _f1(gold: Labels, found: Labels) -> float:
+def _f1(gold: Labels, predicted: Labels) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(gold, found, average="binary", pos_label=1, zero_division=0))
+    return float(f1_score(gold, predicted, average="binary", pos_label=1, zero_division=0))
 
 
-def _macro_f1(gold: Labels, found: Labels) -> float:
+def _macro_f1(gold: Labels, predicted: Labels) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(gold, found, average="macro", zero_division=0))
+    return float(f1_score(gold, predicted, average="macro", zero_division=0))
 
 
-def _matthews(gold: Labels, found: Labels) -> float:
+def _matthews(gold: Labels, predicted: Labels) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(gold, found))
+    return float(matthews_corrcoef(gold, predicted))
 
 
 def _correlation(name: str) -> Callable[[Labels, Labels], float]:
-    def correlation(gold: Labels, found: Labels) -> float:
+    def correlation(gold: Labels, predicted: Labels) -> float:
         """0 where either side is constant: no order is not a right order."""
         from scipy import stats
 
-        if len(gold) < 2 or np.ptp(gold) == 0 or np.ptp(found) == 0:
+        if len(gold) < 2 or np.ptp(gold) == 0 or np.ptp(predicted) == 0:
             return 0.0
         with warnings.catch_warnings():  # scipy warns of values that lie very near to each other
             warnings.simplefilter("ignore")
-            return float(getattr(stats, name)(gold, found).statistic)
+            return float(getattr(stats, name)(gold, predicted).statistic)
 
     return correlation
 
 
-def _mean_squared_error(gold: Labels, found: Labels) -> float:
-    return float(((gold.astype(np.float64) - found) ** 2).mean())
+def _mean_squared_error(gold: Labels, predicted: Labels) -> float:
+    return float(((gold.astype(np.float64) - predicted) ** 2).mean())
 
 
 _PLAIN: Mapping[str, Callable[[Labels, Labels], float]] = {
@@ -157,6 +157,6 @@ def token_f1(answer: str, gold: Sequence[str]) -> float:
     return max((_overlap(normalized(answer).split(), normalized(one).split()) for one in gold), default=0.0)
 
 
-def _overlap(found: list[str], wanted: list[str]) -> float:
-    common = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+def _overlap(predicted: list[str], wanted: list[str]) -> float:
+    common = sum((Counter(predicted) & Counter(wanted)).values())
+    return 2 * common / (len(predicted) + len(wanted)) if common else 0.0

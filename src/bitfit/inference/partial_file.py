@@ -41,10 +41,10 @@ class PartialFile:
     def maybe_get_job(self) -> dict[str, Any] | None:
         """What the parts are of, if there are any."""
         try:
-            found = json.loads((self.folder / JOB).read_text())
+            job = json.loads((self.folder / JOB).read_text())
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return job if isinstance(job, dict) else None
 
     def begin(self, job: Mapping[str, Any]) -> None:
         """Forget all parts; those made from now on are of this job."""

@@ -73,15 +73,15 @@ def predict_file(
     delta.check(backbone)
     inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
     watcher.note(f"{reading.path}: every row is checked before the first is answered")
-    found = scan(reading.path, inputs, ROWS)
-    writer = _writer(ending, found, delta.task, reading)
+    scanned = scan(reading.path, inputs, ROWS)
+    writer = _writer(ending, scanned, delta.task, reading)
     with PartialFile(out) as parts:
         there, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
         job, kept = _job(parts, _asked(delta, reading, ending), (precision, there), watcher)
         compute, kind = job["surroundings"]["compute"], job["surroundings"]["device"]
         predictor = Predictor(backbone, delta, compute, watcher.note, kind)
         filling = _Filling(predictor, inputs, reading, writer)
-        return filling.fill(parts, found.rows, kept, watcher)
+        return filling.fill(parts, scanned.rows, kept, watcher)
 
 
 def answered(
@@ -127,20 +127,21 @@ class _Filling:
     def _columns(self, chunk: Chunk, answers: list[Answer]) -> dict[str, Any]:
         """Every column of the output; a part of JSON lines may lack some."""
         table = answer_table(self.predictor.task, answers, self.reading.answer)
-        own = {name: table[name].to_pylist() for name in table.column_names}
+        columns = {name: table[name].to_pylist() for name in table.column_names}
         missing = [None] * len(chunk)
-        return {name: own[name] if name in own else chunk.columns.get(name, missing) for name in self.writer.types}
+        columns = {**chunk.columns, **columns}
+        return {name: columns.get(name, missing) for name in self.writer.types}
 
 
-def _writer(ending: str, found: Scan, task: Task, reading: InputFile) -> AnswerWriter:
+def _writer(ending: str, scanned: Scan, task: Task, reading: InputFile) -> AnswerWriter:
     """The output's format and columns."""
     answers = answer_table(task, [], reading.answer).schema
-    twice = [name for name in answers.names if name in found.types]
+    twice = [name for name in answers.names if name in scanned.types]
     if twice:
         raise RequestError(
             f"{reading.path} has a column '{twice[0]}' already. Name the answers otherwise: --answer NAME."
         )
-    types = {**found.types, **{field.name: field.type for field in answers}}
+    types = {**scanned.types, **{field.name: field.type for field in answers}}
     return WRITERS[ending](types)
 
 

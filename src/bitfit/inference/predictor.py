@@ -49,16 +49,19 @@ class Predictor:
     ) -> None:
         backbone, delta = as_backbone(backbone), as_delta(delta)
         delta.check(backbone)
-        there = chosen_device(device)
+        where = chosen_device(device)
         self.backbone, self.task = backbone, delta.task
         model = backbone.task_model(self.task.head)
         delta.insert_modules(model)
-        theta_map = ThetaMap(delta.slots, model, device=there)
+        theta_map = ThetaMap(delta.slots, model, device=where)
         parts = [torch.from_numpy(np.asarray(delta.values[slot.key]).reshape(-1)) for slot in delta.slots]
         self.model = RowModel(
-            model, self.task.head, compute_format(trusted(precision, backbone.config.model_type), there), there
+            model,
+            self.task.head,
+            compute_format(trusted(precision, backbone.config.model_type), where),
+            where,
         )
-        self.values = theta_map.tensors(torch.cat(parts).to(there)[None])
+        self.values = theta_map.tensors(torch.cat(parts).to(where)[None])
         self.budget = Budget(pass_tokens(self.model), 1, say)
 
     def __repr__(self) -> str:
@@ -91,12 +94,12 @@ class Predictor:
         if not rows.num_rows:
             return []
         examples = self.encoder.examples(rows)
-        found = self.outputs(examples)
+        numbers = self.outputs(examples)
         if self.task.kind == "tags":
-            return [Answer(tags) for tags in tags_of_words(examples, found, self.task.labels)]
+            return [Answer(tags) for tags in tags_of_words(examples, numbers, self.task.labels)]
         if self.task.kind == "span":
-            return [Answer(best[0].text if best else "", best=best) for best in best_spans(examples, found)]
-        return [self._choice(own) if self.task.kind == "class" else Answer(float(own)) for own in found]
+            return [Answer(best[0].text if best else "", best=best) for best in best_spans(examples, numbers)]
+        return [self._choice(each) if self.task.kind == "class" else Answer(float(each)) for each in numbers]
 
     def _choice(self, logits: NDArray[np.float32]) -> Answer:
         """The likeliest label."""

@@ -35,14 +35,14 @@ def _refuse_own_head(model: PreTrainedModel, task: Task) -> None:
 def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
     """The trained model without new parameters that transformers would not know."""
     method = Method.maybe_of(delta.method)
-    found = model if method is None else method.maybe_get_ordinary(model)
-    if found is None:
+    ordinary = model if method is None else method.maybe_get_ordinary(model)
+    if ordinary is None:
         raise DeltaError(
             f"'{delta.method}' put new parameters into the model, and an ordinary checkpoint of {type(model).__name__} "
             "has no place for them. Keep the delta file, or merge one of a method that changes the model's own "
             "parameters."
         )
-    return found
+    return ordinary
 
 
 def _write(model: PreTrainedModel, backbone: Backbone, target: Path) -> None:

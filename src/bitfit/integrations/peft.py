@@ -65,8 +65,8 @@ def read_adapter(folder: str | Path, backbone: Backbone, task: Task) -> Delta:
     for slot in selection.slots:
         value = tensors.pop(slot.name.replace(f".{ADAPTER}.", "."), None)
         if value is None or value.shape != slot.shape:
-            found = "no such tensor" if value is None else f"the shape {value.shape}"
-            raise DeltaError(f"{folder} needs '{slot.name}' with the shape {slot.shape}; found {found}.")
+            actual = "no such tensor" if value is None else f"the shape {value.shape}"
+            raise DeltaError(f"{folder} needs '{slot.name}' with the shape {slot.shape}; found {actual}.")
         values[slot.key] = value
     if tensors:
         raise DeltaError(f"{folder} holds tensors that 'lora' does not have: {sorted(tensors)[:3]}.")

@@ -54,13 +54,13 @@ class AddedBias(InsertingFamily):
         """Those of the new vectors that were asked for: the others stay zero and are not saved."""
         del seed
         new = set(self.inserted(model))
-        found = [slot for slot in bias_slots(model, self.name) if slot.name in new]
-        if not found:
+        chosen = [slot for slot in bias_slots(model, self.name) if slot.name in new]
+        if not chosen:
             raise RequestError(
                 f"'{self.name.text}' matches no new vector: those layers have biases of their own, which 'bitfit' "
                 "trains."
             )
-        return found
+        return chosen
 
     def maybe_get_ordinary(self, model: PreTrainedModel) -> PreTrainedModel | None:
         """With biases wherever the architecture can have them; new ones are zero."""

@@ -60,25 +60,25 @@ class BitFit(Family):
 
 def bias_slots(model: nn.Module, name: MethodName) -> list[Slot]:
     """The biases of the terms and layers that a name asks for."""
-    found = [term for term in terms(model) if term.role != "head"]
-    if not found:
+    biases = [term for term in terms(model) if term.role != "head"]
+    if not biases:
         raise RequestError(
             f"'{name.text}' trains biases, and {type(model).__name__} has none in its encoder. "
             "'added-bias' puts new ones on its layers."
         )
     layers = name.chosen_layers(layer_count(model)) if name.layers else None  # None: what lies outside them too
-    roles = _roles(name, found)
-    chosen = [term for term in found if term.role in roles and (layers is None or term.layer in layers)]
+    roles = _roles(name, biases)
+    chosen = [term for term in biases if term.role in roles and (layers is None or term.layer in layers)]
     if not chosen:
         raise RequestError(
-            f"'{name.text}' matches no bias: {', '.join(sorted(roles))} has none in these layers. {_listing(found)}"
+            f"'{name.text}' matches no bias: {', '.join(sorted(roles))} has none in these layers. {_listing(biases)}"
         )
     return [Slot.of_term(model, term) for term in chosen]
 
 
-def _roles(name: MethodName, found: Iterable[Term]) -> set[str]:
+def _roles(name: MethodName, biases: Iterable[Term]) -> set[str]:
     """The roles that the terms in brackets stand for."""
-    known = {term.role for term in found}
+    known = {term.role for term in biases}
     words = {role: role for role in sorted(known)} | {symbol: role for role, symbol in SYMBOLS.items() if role in known}
     left_out = {word[len(ALL_BUT) :] for word in name.terms if word.startswith(ALL_BUT)}
     wanted = {word for word in name.terms if not word.startswith(ALL_BUT) and word != NO_POOLER}
@@ -89,6 +89,6 @@ def _roles(name: MethodName, found: Iterable[Term]) -> set[str]:
     return roles - {words[word] for word in left_out} - ({POOLER} if NO_POOLER in name.terms else set())
 
 
-def _listing(found: Iterable[Term]) -> str:
-    roles = dict.fromkeys(term.symbol or term.role for term in found)
+def _listing(biases: Iterable[Term]) -> str:
+    roles = dict.fromkeys(term.symbol or term.role for term in biases)
     return f"The model has: {', '.join(roles)}."

@@ -97,10 +97,10 @@ class GatedTheta(ThetaMap):
 
     def decays(self) -> Tensor:
         """The head's decay as ever; differences and gates are held back by the penalty."""
-        found = torch.zeros(self.size)
-        found[: self.values] = super().decays()
-        found[: self.gates] = 0.0
-        return found
+        decays = torch.zeros(self.size)
+        decays[: self.values] = super().decays()
+        decays[: self.gates] = 0.0
+        return decays
 
     def rates(self) -> Tensor:
         """Gates have a learning rate of their own."""

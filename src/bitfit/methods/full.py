@@ -23,11 +23,11 @@ class Full(Family):
         split: dict[str, list[Term]] = {}
         for term in terms(model):
             split.setdefault(term.name, []).append(term)
-        found = []
+        slots = []
         for parameter in own_parameters(model):
             module = parameter.rpartition(".")[0]
             if module not in inside or (layers is not None and inside[module] not in layers):
                 continue
             biases = [Slot.of_term(model, term) for term in split.get(parameter, ())]
-            found += biases or [Slot.of_parameter(model, parameter)]
-        return found
+            slots += biases or [Slot.of_parameter(model, parameter)]
+        return slots

@@ -94,9 +94,9 @@ class Houlsby(InsertingFamily):
             )
         width = self._width(model, sizes)
         dropouts = {name: _maybe_get_dropout(name, modules) for name in sizes}
-        rates = {name: modules[found].p if found else 0.0 for name, found in dropouts.items()}
+        rates = {name: modules[dropout].p if dropout else 0.0 for name, dropout in dropouts.items()}
         adapted = {name: Adapted(modules[name], size, width, rates[name]) for name, size in sizes.items()}
-        undo = swap(model, {**adapted, **{found: nn.Identity() for found in dropouts.values() if found}})
+        undo = swap(model, {**adapted, **{dropout: nn.Identity() for dropout in dropouts.values() if dropout}})
         for name, module in adapted.items():
             module.train(modules[name].training)
         return undo

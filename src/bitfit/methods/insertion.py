@@ -34,8 +34,8 @@ class Insertion:
 
 def maybe_get_insertion(model: nn.Module) -> Insertion | None:
     """What a model carries."""
-    found = getattr(model, _MARK, None)
-    return found if isinstance(found, Insertion) else None
+    insertion = getattr(model, _MARK, None)
+    return insertion if isinstance(insertion, Insertion) else None
 
 
 def own_parameters(model: nn.Module) -> list[str]:

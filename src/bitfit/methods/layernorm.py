@@ -19,10 +19,10 @@ class LayerNorm(Family):
 
     def slots(self, model: nn.Module, seed: int) -> list[Slot]:
         del seed
-        found = norm_slots(model, self.chosen_layers(model) if self.name.layers else None)
-        if not found:
+        norms = norm_slots(model, self.chosen_layers(model) if self.name.layers else None)
+        if not norms:
             raise RequestError(f"'{self.name.text}' trains norms, and {type(model).__name__} has none there.")
-        return found
+        return norms
 
 
 def norm_slots(model: nn.Module, layers: frozenset[int] | None = None) -> list[Slot]:

@@ -68,8 +68,8 @@ class Lora(InsertingFamily):
         wanted = self.config(model)
         old = self.targets(model)
         library.inject_adapter_in_model(wanted, model, ADAPTER)
-        for place, module in old.items():
-            model.get_submodule(place).train(module.training)
+        for name, module in old.items():
+            model.get_submodule(name).train(module.training)
         return lambda: _put_back(model, old)
 
     def start(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -84,26 +84,26 @@ class Lora(InsertingFamily):
         layers = self.chosen_layers(model)
         known = [p for p in sites(model) if p.layer is not None and isinstance(modules[p.name], nn.Linear | Conv1D)]
         roles = self._roles({site.role for site in known})
-        found = {p.name: modules[p.name] for p in known if p.role in roles and p.layer in layers}
-        if not found:
+        targets = {p.name: modules[p.name] for p in known if p.role in roles and p.layer in layers}
+        if not targets:
             raise RequestError(f"'{self.name.text}' finds no projection in those layers of {type(model).__name__}.")
-        for place, module in found.items():
+        for name, module in targets.items():
             weight = module.weight
             assert isinstance(weight, Tensor)
             if self.shape.r > min(weight.shape):
-                raise RequestError(f"A rank of at most {min(weight.shape)} fits '{place}'; found '{self.name.text}'.")
-        return found
+                raise RequestError(f"A rank of at most {min(weight.shape)} fits '{name}'; found '{self.name.text}'.")
+        return targets
 
     def config(self, model: nn.Module) -> Any:
         """PEFT's configuration of this method on this model."""
-        found, shape = self.targets(model), self.shape
+        targets, shape = self.targets(model), self.shape
         return peft().LoraConfig(
             r=shape.r,
             lora_alpha=shape.alpha,
             lora_dropout=0.0,
             bias="none",
-            target_modules=sorted(found),
-            fan_in_fan_out=isinstance(next(iter(found.values())), Conv1D),
+            target_modules=sorted(targets),
+            fan_in_fan_out=isinstance(next(iter(targets.values())), Conv1D),
         )
 
     def maybe_get_ordinary(self, model: PreTrainedModel) -> PreTrainedModel | None:

@@ -34,16 +34,16 @@ class MethodName:
             raise RequestError(f"Expected a method's name, such as 'bitfit'; found {text!r:.80}.")
         if gap := re.search(r"[\w%]+\s+\w+", text):
             raise RequestError(f"Words in a method's name stand between commas; found '{gap[0]}' in '{text}'.")
-        found = _SHAPE.fullmatch("".join(text.split()))
-        if found is None:
+        match = _SHAPE.fullmatch("".join(text.split()))
+        if match is None:
             raise RequestError(
                 f"A method looks like 'bitfit', 'bitfit[b_m2,b_q]' or 'bitfit[query]@6-11'; found '{text}'."
             )
-        terms = _items(text, found["terms"], "terms in brackets")
-        layers = _items(text, found["layers"], "layers after the @")
+        terms = _items(text, match["terms"], "terms in brackets")
+        layers = _items(text, match["layers"], "layers after the @")
         for item in layers:
             _shape_of_layers(text, item)
-        return cls(found["family"], tuple(sorted(terms)), tuple(sorted(layers, key=_by_number)))
+        return cls(match["family"], tuple(sorted(terms)), tuple(sorted(layers, key=_by_number)))
 
     def chosen_layers(self, count: int) -> frozenset[int]:
         """The layers asked for, of `count` layers numbered from 0; all of them where none were named."""
@@ -55,10 +55,10 @@ class MethodName:
 def _items(text: str, items: str | None, what: str) -> tuple[str, ...]:
     if items is None:
         return ()
-    found = tuple(dict.fromkeys(items.split(",")))
-    if not all(found):
+    parts = tuple(dict.fromkeys(items.split(",")))
+    if not all(parts):
         raise RequestError(f"The method '{text}' has no {what}, or an empty one among them.")
-    return found
+    return parts
 
 
 def _by_number(item: str) -> tuple[bool, list[int], str]:
@@ -67,19 +67,19 @@ def _by_number(item: str) -> tuple[bool, list[int], str]:
 
 
 def _shape_of_layers(text: str, item: str) -> re.Match[str]:
-    found = _LAYERS.fullmatch(item)
-    if found is None:
+    match = _LAYERS.fullmatch(item)
+    if match is None:
         raise RequestError(f"Layers look like '3', '0-5', 'last4' or 'first2'; found '{item}' in '{text}'.")
-    return found
+    return match
 
 
 def _span(text: str, item: str, count: int) -> range:
-    found = _shape_of_layers(text, item)
-    if found["end"]:
-        number = int(found["count"])
-        span = range(number) if found["end"] == "first" else range(count - number, count)
+    match = _shape_of_layers(text, item)
+    if match["end"]:
+        number = int(match["count"])
+        span = range(number) if match["end"] == "first" else range(count - number, count)
     else:
-        span = range(int(found["first"]), int(found["last"] or found["first"]) + 1)
+        span = range(int(match["first"]), int(match["last"] or match["first"]) + 1)
     if not span or span.start < 0 or span.stop > count:
         have = f"{count} layers, 0 to {count - 1}" if count else "no layers that bitfit can number"
         raise RequestError(f"The layers '{item}' in '{text}' are not there: the model has {have}.")

@@ -173,10 +173,10 @@ def _slots(model: nn.Module, chosen: Mapping[str, Index]) -> list[Slot]:
     for term in terms(model):
         if term.inert:
             inert[term.name] = np.arange(term.size) if term.index is None else term.index
-    found = []
+    slots = []
     for name, index in chosen.items():
         is_inert = np.isin(index, inert.get(name, np.empty(0, np.int64)))
         for part, mask in (("", ~is_inert), (INERT, is_inert)):
             if mask.any():
-                found.append(Slot(name, _shape(model, name), index[mask], bool(part), part=part))
-    return found
+                slots.append(Slot(name, _shape(model, name), index[mask], bool(part), part=part))
+    return slots

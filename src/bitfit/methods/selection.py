@@ -47,16 +47,16 @@ class Selection:
             owner: sum(slot.size for slot in self.slots if slot.inert and slot.in_head == in_head)
             for owner, in_head in (("keys' biases", False), ("biases of the head", True))
         }
-        found = [f"{size:,} in {owner}" for owner, size in sizes.items() if size]
-        return f"; {' and '.join(found)} stay as they are, since softmax cancels them" if found else ""
+        parts = [f"{size:,} in {owner}" for owner, size in sizes.items() if size]
+        return f"; {' and '.join(parts)} stay as they are, since softmax cancels them" if parts else ""
 
     def values(self) -> dict[str, Tensor]:
         """A copy of what the slots hold, by key: 1-D for chosen elements, else in the parameter's shape."""
-        found = {}
+        copies = {}
         for slot in self.slots:
             tensor = self.model.get_parameter(slot.name).detach()
-            found[slot.key] = tensor.clone() if slot.index is None else tensor.flatten()[torch.from_numpy(slot.index)]
-        return found
+            copies[slot.key] = tensor.clone() if slot.index is None else tensor.flatten()[torch.from_numpy(slot.index)]
+        return copies
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters to give to an optimizer, in the model's order: those of which some element can move."""
@@ -111,12 +111,12 @@ def head_slots(model: nn.Module, mode: HeadMode) -> list[Slot]:
         return []
     modules = dict(model.named_modules())
     cancelled = cancelled_names(cast(PreTrainedModel, model))
-    found = []
+    slots = []
     for name, parameter in model.named_parameters():
         path, _, leaf = name.rpartition(".")
         if not name.startswith(prefix) and (mode == "full" or is_bias(modules[path], leaf, parameter)):
-            found.append(Slot(name, tuple(parameter.shape), inert=name in cancelled, in_head=True))
-    return found
+            slots.append(Slot(name, tuple(parameter.shape), inert=name in cancelled, in_head=True))
+    return slots
 
 
 def _guard(parameter: nn.Parameter, slots: list[Slot]) -> None:

@@ -37,19 +37,19 @@ class SiteFamily(InsertingFamily):
     def chosen(self, model: nn.Module) -> dict[Site, tuple[Leaf, ...]]:
         """The sites in the layers asked for, with what is put there."""
         layers, modules = self.chosen_layers(model), dict(model.named_modules())
-        found: dict[Site, tuple[Leaf, ...]] = {}
+        leaves_by_site: dict[Site, tuple[Leaf, ...]] = {}
         for site in (*sites(model), *blocks(model)):
             fits = site.role == "block" or _is_layer(modules[site.name])
             roles = (site.role,) if site.fused is None else FUSED
             leaves = {leaf for role in roles for leaf in self.leaves(role)}
             if site.layer in layers and fits and leaves:
-                found[site] = tuple(leaf for leaf in LEAVES if leaf in leaves)
-        if not found:
+                leaves_by_site[site] = tuple(leaf for leaf in LEAVES if leaf in leaves)
+        if not leaves_by_site:
             raise RequestError(
                 f"'{self.name.text}' finds no place in {type(model).__name__}: the roles of its layers are not known. "
                 "'bitfit' trains the biases of any architecture."
             )
-        return found
+        return leaves_by_site
 
     def put_in(self, model: nn.Module) -> Undo:
         width: Any = getattr(model.config, "hidden_size", None)
@@ -79,14 +79,14 @@ class SiteFamily(InsertingFamily):
         name = f"{site.name}.{leaf}"
         if leaf == "input_gain" or (leaf == "gain" and site.fused is None):
             return [Slot.of_parameter(model, name)]
-        found = [
+        biases = [
             term for term in vector_terms(model, name, site) if site.fused is None or leaf in self.leaves(term.role)
         ]
         if leaf == "shift":
-            return [Slot.of_term(model, term) for term in found]
+            return [Slot.of_term(model, term) for term in biases]
         # A key's shift may be inert in some of its elements, its gain is not.
         indices: dict[str, list[NDArray[np.int64]]] = {}
-        for term in found:
+        for term in biases:
             if term.index is not None:
                 indices.setdefault(term.role, []).append(term.index)
         shape = tuple(model.get_parameter(name).shape)
@@ -124,16 +124,16 @@ def _folded(module: nn.Module) -> dict[str, Tensor] | None:
     assert weight is not None
     turned = isinstance(module, Conv1D)  # (in, out)
     with torch.no_grad():
-        found = weight.t() if turned else weight
+        folded = weight.t() if turned else weight
         added = None if bias is None else bias.clone()
         if input_gain is not None:
-            found = found * (1 + input_gain)
+            folded = folded * (1 + input_gain)
         if gain is not None:
-            found = found * (1 + gain if found.dim() == 1 else (1 + gain)[:, None])
+            folded = folded * (1 + gain if folded.dim() == 1 else (1 + gain)[:, None])
             added = None if added is None else added * (1 + gain)
         if shift is not None and (added is not None or shift.any()):
             added = shift.clone() if added is None else added + shift
     if bias is None and added is not None and is_norm(module) and not isinstance(module, nn.LayerNorm):
         return None
-    values = {"weight": (found.t() if turned else found).contiguous().clone()}
+    values = {"weight": (folded.t() if turned else folded).contiguous().clone()}
     return values if added is None else {**values, "bias": added}

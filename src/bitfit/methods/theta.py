@@ -40,10 +40,10 @@ class ThetaMap:
         self.slots, self.fast, self.device = tuple(slots), fast, device
         self.filled: dict[str, Tensor] = {}  # matrices of a training pass, which the next one overwrites
         self.sizes = [slot.size for slot in self.slots]
-        own = dict(model.named_parameters())
+        parameters = dict(model.named_parameters())
         # For a slot that is a part of its parameter: the rest, which stays the backbone's.
-        self.rest = {slot.name: own[slot.name].detach().to(device) for slot in self.slots if slot.index is not None}
-        self.start = _laid_out([own[slot.name].detach() for slot in self.slots], self.slots).to(device)
+        self.rest = {s.name: parameters[s.name].detach().to(device) for s in self.slots if s.index is not None}
+        self.start = _laid_out([parameters[slot.name].detach() for slot in self.slots], self.slots).to(device)
         self.index = {
             id(slot): torch.from_numpy(slot.index).to(device) for slot in self.slots if slot.index is not None
         }
@@ -86,17 +86,17 @@ class ThetaMap:
     def named(self, parts: Sequence[Tensor], in_place: bool = False) -> dict[str, Tensor]:
         """The parameters that the slots' values make, each (rows, size). `in_place`: elements of a matrix are put
         into the same whole one each time."""
-        found: dict[str, Tensor] = {}
+        made: dict[str, Tensor] = {}
         for slot, part in zip(self.slots, parts, strict=True):
             values = part.detach() if slot.inert else part
             if slot.index is not None and in_place and len(slot.shape) > 1:
-                whole = found[slot.name] if slot.name in found else self._buffer(slot.name)
+                whole = made[slot.name] if slot.name in made else self._buffer(slot.name)
                 values = _Filled.apply(whole, values, self.index[id(slot)])  # type: ignore[no-untyped-call]
             elif slot.index is not None:
-                values = self._filled(slot, values, found.get(slot.name))
+                values = self._filled(slot, values, made.get(slot.name))
             rows = part.shape[0]
-            found[slot.name] = values.reshape(rows, *slot.shape) if rows > 1 else values.reshape(slot.shape)
-        return found
+            made[slot.name] = values.reshape(rows, *slot.shape) if rows > 1 else values.reshape(slot.shape)
+        return made
 
     def _filled(self, slot: Slot, values: Tensor, before: Tensor | None) -> Tensor:
         """The whole parameter around a part of it."""

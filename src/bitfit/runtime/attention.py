@@ -77,11 +77,11 @@ def _packed_attention(
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, now: Pass, shape: "Shape") -> Tensor:
     """q, k, v (tokens, heads, size), brought to one shape: k and v may have fewer heads, v another size."""
-    heads, size, own = q.shape[1], max(q.shape[2], v.shape[2]), v.shape[2]
+    heads, size, width = q.shape[1], max(q.shape[2], v.shape[2]), v.shape[2]
     parts = [part if part.shape[2] == size else functional.pad(part, (0, size - part.shape[2])) for part in (q, k, v)]
     parts = [p if p.shape[1] == heads else p.repeat_interleave(heads // p.shape[1], 1) for p in parts]
     out: Tensor = _PackedAttention.apply(*parts, now.layout.blocks, now.draws, shape)  # type: ignore[no-untyped-call]
-    return out if own == size else out[..., :own]
+    return out if width == size else out[..., :width]
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ class Shape:
             seen = seen & (ahead >= 0)
         if self.window is not None:
             seen = seen & ((ahead if self.causal else abs(ahead)) < self.window)
-            seen = (
-                seen | ~group.full[:, None, :, None]
-            )  # so that the weights of an empty position have a sum
+            seen = seen | ~group.full[:, None, :, None]  # so that the weights of an empty position have a sum
         if seen.all():
             return None
         return to_device(torch.from_numpy(np.where(seen, 0.0, LOWEST)).to(like.dtype), like.device)

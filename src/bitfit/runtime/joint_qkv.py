@@ -22,12 +22,12 @@ ROLES = ("query", "key", "value")
 
 def join_qkv(encoder: nn.Module) -> None:
     """Let the fast layers for queries, keys and values of one place compute together, where they are alike."""
-    found: dict[str, dict[str, FastLinear]] = {}
+    by_module: dict[str, dict[str, FastLinear]] = {}
     for site in sites(encoder):
         layer = encoder.get_submodule(site.name)
         if site.role in ROLES and isinstance(layer, FastLinear) and not layer.turned and layer.input_gain is None:
-            found.setdefault(site.name.rpartition(".")[0], {})[site.role] = layer
-    for named in found.values():
+            by_module.setdefault(site.name.rpartition(".")[0], {})[site.role] = layer
+    for named in by_module.values():
         layers = [named[role] for role in ROLES if role in named]
         if len(layers) == len(ROLES) and len({layer.weight.shape for layer in layers}) == 1:
             JointLinear(layers)
@@ -42,11 +42,11 @@ class JointLinear:
         for number, (layer, part) in enumerate(zip(layers, self.weight.chunk(len(layers)), strict=True)):
             layer.weight = untrained(part)
             layer.joint = partial(self.maybe_answer, number)
-        self.own = [layer.weight for layer in layers]
+        self.weights = [layer.weight for layer in layers]
 
     def maybe_answer(self, number: int, x: Tensor, now: Pass) -> Tensor | None:
         """What one of the layers answers; None where a weight trains or has trained, so that each must work alone."""
-        if any(now.value(layer.weight) is not own for layer, own in zip(self.layers, self.own, strict=True)):
+        if any(now.value(layer.weight) is not weight for layer, weight in zip(self.layers, self.weights, strict=True)):
             return None
         given, answers = now.joint.get(self, (None, None))
         if given is not x or answers[number] is None:
@@ -60,8 +60,8 @@ class JointLinear:
 
     def _all(self, x: Tensor, now: Pass) -> tuple[Tensor, ...]:
         biases = [layer.added(now) for layer in self.layers]
-        found: tuple[Tensor, ...] = _JointLinear.apply(x, self.weight, now.segments, *biases)  # type: ignore[no-untyped-call]
-        return found
+        outputs: tuple[Tensor, ...] = _JointLinear.apply(x, self.weight, now.segments, *biases)  # type: ignore[no-untyped-call]
+        return outputs
 
 
 class _JointLinear(torch.autograd.Function):
@@ -84,8 +84,8 @@ class _JointLinear(torch.autograd.Function):
         needed = ctx.needs_input_grad[3:]
         many = 2 in ctx.dims
         sums = bias_sums(g, ctx.segments, many).chunk(len(grads), -1) if any(needed) else grads
-        own = (total.sum(0) if many and dim == 1 else total for total, dim in zip(sums, ctx.dims, strict=True))
-        return to_x, None, None, *(each if needs else None for each, needs in zip(own, needed, strict=True))
+        to_biases = (total.sum(0) if many and dim == 1 else total for total, dim in zip(sums, ctx.dims, strict=True))
+        return to_x, None, None, *(each if needs else None for each, needs in zip(to_biases, needed, strict=True))
 
 
 def _side_by_side_or_none(biases: Sequence[Tensor | None], size: int) -> Tensor | None:

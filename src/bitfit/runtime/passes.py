@@ -42,9 +42,9 @@ class Pass:
     states: Tensor | None = None  # for a head: what the encoder would have returned
     joint: dict[object, Any] = field(default_factory=dict)  # answers of joint layers that were not asked for yet
 
-    def value(self, own: Tensor | None) -> Tensor | None:
+    def value(self, parameter: Tensor | None) -> Tensor | None:
         """What a layer is to use for a parameter of its own."""
-        return own if own is None else self.values.get(id(own), own)
+        return parameter if parameter is None else self.values.get(id(parameter), parameter)
 
 
 _current: ContextVar[Pass] = ContextVar("bitfit_pass")
@@ -103,9 +103,9 @@ class Parameters:
         Values that no module reads from a pass are put into the model, under a lock: other passes wait, as they do
         where a pass must be `alone` for another reason.
         """
-        own = {name: value for name, value in values.items() if name in self.modules}
-        read = {id(self[name]): value for name, value in own.items() if name in self._read}
-        put = {self._below(name): value for name, value in own.items() if name not in self._read}
+        known = {name: value for name, value in values.items() if name in self.modules}
+        read = {id(self[name]): value for name, value in known.items() if name in self._read}
+        put = {self._below(name): value for name, value in known.items() if name not in self._read}
         if not put and not alone:
             with self._lock.shared():
                 yield read, self.model

@@ -104,10 +104,10 @@ class RowModel:
         return (self.encoder.parameters, self.head_runner.parameters) if self.packed else (self.padded.parameters,)
 
     def _parameters_with(self, name: str) -> Parameters:
-        found = next((parameters for parameters in self._parameters if name in parameters), None)
-        if found is None:
+        holder = next((parameters for parameters in self._parameters if name in parameters), None)
+        if holder is None:
             raise KeyError(f"the model has no parameter '{name}'")
-        return found
+        return holder
 
 
 class PaddedModel:

@@ -52,10 +52,10 @@ class Segments:
 
     def spread(self, values: Tensor, entries: int) -> Tensor:
         """Each entry's row of values: (rows, n) -> (entries, n), zero at filler."""
-        found = values.new_empty(entries, values.shape[1])
-        torch.index_select(values, 0, self.owners, out=found[: self.size])
-        found[self.size :] = 0
-        return found
+        out = values.new_empty(entries, values.shape[1])
+        torch.index_select(values, 0, self.owners, out=out[: self.size])
+        out[self.size :] = 0
+        return out
 
     def sums(self, entries: Tensor) -> Tensor:
         """The sum over each row's entries: (entries, n) -> (rows, n), added up in fp32."""

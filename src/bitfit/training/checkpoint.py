@@ -70,8 +70,8 @@ class Checkpoints:
         for path in sorted(self.folder.glob("**/step-*.safetensors"), reverse=True):
             try:
                 with path.open("rb") as file:
-                    found = _document(_header(file.read(HEADER_ROOM))[0]["__metadata__"])
-                    return {name: found[name] for name in ("asked", "surroundings")}
+                    document = _document(_header(file.read(HEADER_ROOM))[0]["__metadata__"])
+                    return {name: document[name] for name in ("asked", "surroundings")}
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None

@@ -42,8 +42,8 @@ class States:
 
     def of(self, examples: Examples, which: NDArray[np.int64]) -> Tensor:
         """Those of some examples, end to end."""
-        found = self.values[examples.tokens_of(which) if self.per_token else which]
-        tensor = torch.from_numpy(np.ascontiguousarray(found))
+        states = self.values[examples.tokens_of(which) if self.per_token else which]
+        tensor = torch.from_numpy(np.ascontiguousarray(states))
         return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
@@ -72,11 +72,11 @@ def needed(data: TaskData, model: RowModel) -> dict[str, int]:
 
 
 def _fitting(data: TaskData, model: RowModel, sample: Tensor) -> dict[str, int]:
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for name, examples in data.splits.items():
         size = _entries(model, examples) * sample.shape[1] * sample.element_size()
-        found |= {name: size} if sum(found.values()) + size <= DISK_LIMIT else {}
-    return found
+        sizes |= {name: size} if sum(sizes.values()) + size <= DISK_LIMIT else {}
+    return sizes
 
 
 def with_states(data: TaskData, model: RowModel, about: Mapping[str, Any], say: Callable[[str], None]) -> TaskData:
@@ -152,8 +152,8 @@ class StateFile:
             return
         if isinstance(self.values, np.memmap):
             self.values.flush()
-        found = {"done": done} | ({"crc32": zlib.crc32(raw(self.values))} if now else {})
-        write_whole(self.entry / DONE, [json.dumps(found).encode()])
+        record = {"done": done} | ({"crc32": zlib.crc32(raw(self.values))} if now else {})
+        write_whole(self.entry / DONE, [json.dumps(record).encode()])
         self.noted = time.monotonic()
 
     def close(self) -> None:
@@ -174,9 +174,9 @@ class StateFile:
                 new.truncate(self.bytes)
         values = np.memmap(file, self.kind, "r+", shape=self.shape)
         try:
-            found = json.loads((self.entry / DONE).read_text())
-            self.done = int(found["done"])
-            if "crc32" in found and found["crc32"] != zlib.crc32(raw(values)):
+            record = json.loads((self.entry / DONE).read_text())
+            self.done = int(record["done"])
+            if "crc32" in record and record["crc32"] != zlib.crc32(raw(values)):
                 self.say(f"{self.entry} is damaged: all of it is computed anew")
                 self.done = 0
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -112,14 +112,14 @@ class Training:
         while len(self.unread) > behind:
             start = time.perf_counter()
             step = self.unread.pop(0)
-            found = step.read()
+            means = step.read()
             self.seconds += time.perf_counter() - start
-            for row, before, loss in zip(step.rows, step.steps, found, strict=True):
+            for row, before, loss in zip(step.rows, step.steps, means, strict=True):
                 if math.isfinite(loss):
                     self.progress[row].loss_sum += loss
                 else:
                     self._diverge(row, diverged_in_training(self.progress[row], before, loss))
-            finite = [loss for loss in found if math.isfinite(loss)]
+            finite = [loss for loss in means if math.isfinite(loss)]
             self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
         self._leave()
 
@@ -157,8 +157,8 @@ class Training:
 
     def _passes(self, batches: list[NDArray[np.int64]], budget: int) -> Shares:
         """All passes of a step, of at most `budget` tokens each where that can be."""
-        chunks = [order.micro_batches(i, own, self.train.lengths, budget) for i, own in enumerate(batches)]
-        counts = [self._count(own) for own in batches]
+        chunks = [order.micro_batches(i, batch, self.train.lengths, budget) for i, batch in enumerate(batches)]
+        counts = [self._count(batch) for batch in batches]
         passes = order.shared_passes(chunks, self.train.lengths, budget)
         shares = [([chunk.row for chunk in shared], self._pass(shared, counts)) for shared in passes]
         penalty = self.job.theta_map.add_penalty(self.theta)
@@ -170,7 +170,7 @@ class Training:
         """Forward and backward through some chunks; returns each one's share of its row's mean loss."""
         indices, parts = [chunk.row for chunk in shared], [chunk.examples for chunk in shared]
         which, device = np.concatenate(parts), self.job.model.device
-        batch = batch_of(self.train, which, tuple(len(own) for own in parts), device)
+        batch = batch_of(self.train, which, tuple(len(examples) for examples in parts), device)
         kind = self.job.data.task.kind
         labels = labels_of(self.train, which, kind == "tags", device)
         with self.draws.only(indices):

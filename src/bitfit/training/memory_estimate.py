@@ -93,11 +93,11 @@ def maybe_get_warning(
     weights = sum(parameter.nbytes for parameter in backbone.model.parameters())
     if free is None or free > PLENTY + PLENTY_OF_WEIGHTS * weights:
         return None
-    found = estimate(backbone, data, method, configs)
-    if found.fits:
+    needs = estimate(backbone, data, method, configs)
+    if needs.fits:
         return None
     return (
-        f"This may need about {found.needed / 1e6:,.0f} MB more memory than is used now, and the machine has "
+        f"This may need about {needs.needed / 1e6:,.0f} MB more memory than is used now, and the machine has "
         f"{free / 1e6:,.0f} MB free. It begins all the same; if memory runs out, passes get smaller. "
         "Ending other programs helps, and so does a lower --max-length."
     )
@@ -108,8 +108,8 @@ def _largest_pass(train: Examples, configs: Sequence[TrainConfig], budget: int) 
     lengths = np.asarray(train.lengths)
     batches = [_cut_epoch(config, len(train)) for config in configs]
     most = 0
-    for own in zip(*batches, strict=False):
-        chunks = [order.micro_batches(i, examples, lengths, budget) for i, examples in enumerate(own)]
+    for step in zip(*batches, strict=False):
+        chunks = [order.micro_batches(i, examples, lengths, budget) for i, examples in enumerate(step)]
         for shared in order.shared_passes(chunks, lengths, budget):
             most = max(most, sum(int(lengths[chunk.examples].sum()) for chunk in shared))
     return most
@@ -177,13 +177,13 @@ def _available(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        limits = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
     except (OSError, ValueError):
         return None
     try:
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())
-        found.append(limit - int((group / "memory.current").read_text()))
+        limits.append(limit - int((group / "memory.current").read_text()))
     except (OSError, ValueError):
         pass  # no group, or one without a limit
-    return min(found) if found else None
+    return min(limits) if limits else None

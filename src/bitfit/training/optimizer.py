@@ -98,8 +98,8 @@ def _stretches(decays: Tensor, factors: Tensor | None) -> Stretches:
     if factors is not None:
         changes |= factors[1:] != factors[:-1]
     ends = [0, *(changes.nonzero()[:, 0] + 1).tolist(), len(decays)]
-    found: Stretches = {}
+    stretches: Stretches = {}
     for start, stop in pairwise(ends):
         factor = 1.0 if factors is None else float(factors[start])
-        found.setdefault((float(decays[start]), factor), []).append(slice(start, stop))
-    return found
+        stretches.setdefault((float(decays[start]), factor), []).append(slice(start, stop))
+    return stretches

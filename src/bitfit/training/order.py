@@ -62,17 +62,17 @@ def shared_passes(
     chunks: Sequence[Sequence[MicroBatch]], lengths: NDArray[np.int64], budget: int
 ) -> Iterator[list[MicroBatch]]:
     """Chunks of different rows that share a pass: at most one of each row, `budget` tokens in all if they can."""
-    for turn in range(max((len(own) for own in chunks), default=0)):
+    for turn in range(max((len(row_chunks) for row_chunks in chunks), default=0)):
         shared: list[MicroBatch] = []
         used = 0
-        for own in chunks:
-            if turn >= len(own):
+        for row_chunks in chunks:
+            if turn >= len(row_chunks):
                 continue
-            size = int(lengths[own[turn].examples].sum())
+            size = int(lengths[row_chunks[turn].examples].sum())
             if shared and used + size > budget:
                 yield shared
                 shared, used = [], 0
-            shared.append(own[turn])
+            shared.append(row_chunks[turn])
             used += size
         if shared:
             yield shared

@@ -83,11 +83,11 @@ def _scores_of_best_epoch(state: Progress) -> Scores:
     if not state.best_epoch:
         return {}
     epoch = state.history[state.best_epoch - 1]
-    found = {
+    chosen = {
         split: {name: value for name, value in epoch[split].items() if name != "loss"}
         for split in ("train", "validation")
     }
-    return {split: scores for split, scores in found.items() if scores}
+    return {split: scores for split, scores in chosen.items() if scores}
 
 
 def _further_scores(outcome: Outcome, best: Tensor) -> Scores:
@@ -96,8 +96,8 @@ def _further_scores(outcome: Outcome, best: Tensor) -> Scores:
     values = outcome.phase.theta.tensors(best[None])
     for split, examples in outcome.data.splits.items():
         if split not in ("train", "validation"):
-            found = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, examples, 1))
-            scores[split] = score(outcome.data.task, examples, found[0].values)
+            results = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, examples, 1))
+            scores[split] = score(outcome.data.task, examples, results[0].values)
     return scores
 
 

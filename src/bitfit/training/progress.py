@@ -113,21 +113,21 @@ class TrainScores:
         """Remember a pass: the rows in it, the examples of each, and what the model answered to them all."""
         if not self.values:
             return
-        kind, found = self.task.kind, answers.detach()
-        found = found[:, 0].float() if kind == "number" else found.argmax(-1).to(torch.int16)
+        kind, predicted = self.task.kind, answers.detach()
+        predicted = predicted[:, 0].float() if kind == "number" else predicted.argmax(-1).to(torch.int16)
         bounds = (layout.tokens if kind == "tags" else layout.sequences).bounds
         for row, which, start, stop in zip(rows, parts, bounds, bounds[1:], strict=False):
             where = self.examples.tokens_of(which) if kind == "tags" else which
-            self.values[row].index_copy_(0, to_device(torch.tensor(where), self.device), found[start:stop])
+            self.values[row].index_copy_(0, to_device(torch.tensor(where), self.device), predicted[start:stop])
 
     def scores(self, row: int) -> dict[str, float]:
         """The row's scores over the epoch, as it answered while it trained (dropout on)."""
         if not self.values:
             return {}
-        found = self.values[row].cpu().numpy()
+        predicted = self.values[row].cpu().numpy()
         if self.task.kind == "class":
-            found = np.eye(len(self.task.labels), dtype=np.float32)[found]
-        return score(self.task, self.examples, found)
+            predicted = np.eye(len(self.task.labels), dtype=np.float32)[predicted]
+        return score(self.task, self.examples, predicted)
 
     def state(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Those of these rows, by name; not copied."""

@@ -31,7 +31,7 @@ class Run:
 
     def __repr__(self) -> str:
         metric = self.delta.task.metric
-        scores = ", ".join(f"{split} {metric} {found[metric]:.4f}" for split, found in self.scores.items())
+        scores = ", ".join(f"{split} {metric} {metrics[metric]:.4f}" for split, metrics in self.scores.items())
         ended = ", diverged" if self.diverged else ", stopped" if self.stopped else ""
         return f"Run({self.delta.method!r} on {self.delta.task.name!r}: {scores or 'no scores'}{ended})"
 

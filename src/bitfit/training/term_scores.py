@@ -57,12 +57,12 @@ def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> 
     gradient, fisher = _gradients(sample)
     change = _change(sample) if short_run else None
     spans = _spans(sample.theta)
-    found = []
+    scored = []
     for term in affordable_terms(plain):
         here = slice(*spans[term.name, term.part])
         moved = None if change is None else float(change[here].mean())
-        found.append(Scored(term, float(gradient[here].mean()), float(fisher[here].mean()), moved))
-    return found
+        scored.append(Scored(term, float(gradient[here].mean()), float(fisher[here].mean()), moved))
+    return scored
 
 
 def _gradients(sample: Sample) -> tuple[Tensor, Tensor]:

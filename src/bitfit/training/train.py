@@ -102,10 +102,10 @@ def _one_after_another(first: Built, request: ResumableRequest, watcher: Watcher
     runs: list[Run] = []
     recipe = first.recipe
     for row in range(len(recipe.configs)):
-        own = request.within(row)
+        asked = request.within(row)
         try:
-            built = build(recipe.only(row), own, watcher.note) if row else replace(first, recipe=recipe.only(row))
-            runs += train_built(built, own, watcher)
+            built = build(recipe.only(row), asked, watcher.note) if row else replace(first, recipe=recipe.only(row))
+            runs += train_built(built, asked, watcher)
         except KeyboardInterrupt:
             if not runs:
                 raise

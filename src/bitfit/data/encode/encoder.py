@@ -148,8 +148,8 @@ def _to_store(examples: Examples) -> tuple[dict[str, NDArray[Any]], dict[str, An
 def _restored(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], questions: Mapping[str, Any]) -> Examples:
     source = {name: array for name, array in arrays.items() if name not in _EXAMPLE_ARRAYS}
     numbers = {name: fact for name, fact in facts.items() if name != "truncated"}
-    own = {name: arrays[name] for name in _EXAMPLE_ARRAYS}
-    return Examples(**own, truncated=int(facts["truncated"]), source={**source, **questions, **numbers})
+    example_arrays = {name: arrays[name] for name in _EXAMPLE_ARRAYS}
+    return Examples(**example_arrays, truncated=int(facts["truncated"]), source={**source, **questions, **numbers})
 
 
 def _questions(rows: pa.Table, task: Task) -> dict[str, Any]:

@@ -61,19 +61,19 @@ def _lost(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], kept: list[i
     """
     lost, start = [], 0
     for text in texts:
-        own = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        begin, length = _run(own, kept, start)
+        pieces = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        begin, length = _run(pieces, kept, start)
         start = begin + length
-        lost.append(tuple(tokenizer.convert_ids_to_tokens(own[length:])))
+        lost.append(tuple(tokenizer.convert_ids_to_tokens(pieces[length:])))
     return lost
 
 
-def _run(own: list[int], kept: list[int], start: int) -> tuple[int, int]:
+def _run(pieces: list[int], kept: list[int], start: int) -> tuple[int, int]:
     """Where the longest beginning of `own` stands in `kept` from `start` on, and its length."""
     best = (start, 0)
     for begin in range(start, len(kept)):
         length = 0
-        while length < len(own) and begin + length < len(kept) and own[length] == kept[begin + length]:
+        while length < len(pieces) and begin + length < len(kept) and pieces[length] == kept[begin + length]:
             length += 1
-        best = max(best, (begin, length), key=lambda found: found[1])
+        best = max(best, (begin, length), key=lambda run: run[1])
     return best

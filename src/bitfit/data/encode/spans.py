@@ -28,12 +28,12 @@ class Span:
 def best_spans(examples: Examples, outputs: NDArray[Any], n_best: int = N_BEST) -> list[tuple[Span, ...]]:
     """The best answers to each question of `examples.source["rows"]`, best first, over all its windows."""
     contexts = examples.source["rows"][examples.source["context"]].to_pylist()
-    found: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
+    candidates: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
     starts, ends = examples.source["start"], examples.source["end"]
     for row, (first, last) in zip(examples.source["row"], pairwise(examples.offsets), strict=True):
         window = slice(first, last)
-        found[row] += _window_spans(outputs[window], starts[window], ends[window], n_best)
-    return [_distinct(spans, context, n_best) for spans, context in zip(found, contexts, strict=True)]
+        candidates[row] += _window_spans(outputs[window], starts[window], ends[window], n_best)
+    return [_distinct(spans, context, n_best) for spans, context in zip(candidates, contexts, strict=True)]
 
 
 def _window_spans(

@@ -121,11 +121,11 @@ def _located(start: NDArray[np.int32], end: NDArray[np.int32], first: int, last:
 
 def gold_characters(rows: Sequence[Mapping[str, Any]], contexts: Sequence[str]) -> list[tuple[int, int] | None]:
     """The characters of each row's first answer; None where it has none, or not where it says."""
-    found: list[tuple[int, int] | None] = []
+    spans: list[tuple[int, int] | None] = []
     for answers, context in zip(rows, contexts, strict=True):
         first = next(zip(answers["text"], answers["answer_start"], strict=False), None)
         if first is None or not first[0] or context[first[1] : first[1] + len(first[0])] != first[0]:
-            found.append(None)
+            spans.append(None)
         else:
-            found.append((first[1], first[1] + len(first[0])))
-    return found
+            spans.append((first[1], first[1] + len(first[0])))
+    return spans

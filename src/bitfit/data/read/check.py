@@ -23,7 +23,7 @@ _WRITTEN_LIST = re.compile(r"""\[\s*((['"]).*\2|[0-9]+(,?\s+[0-9]+|,[0-9]+)+)\s*
 
 _LISTS = " (as text: parted at spaces, without brackets)"
 
-Found = list[tuple[int, str]]  # the row's index and what is wrong with it
+Problems = list[tuple[int, str]]  # the row's index and what is wrong with it
 
 
 def checked(chunk: Chunk, columns: Columns, labels: Sequence[str], problems: list[str]) -> pa.Table:
@@ -32,19 +32,19 @@ def checked(chunk: Chunk, columns: Columns, labels: Sequence[str], problems: lis
     if absent:
         problems.append(f"{chunk.source}: no column {', '.join(map(repr, absent))}; found {', '.join(chunk.columns)}")
         return None
-    found: Found = []
-    table = _table(chunk, columns, labels, found)
-    problems += _by_row(found)
+    by_index: Problems = []
+    table = _table(chunk, columns, labels, by_index)
+    problems += _by_row(by_index)
     return table
 
 
-def _table(chunk: Chunk, columns: Columns, labels: Sequence[str], found: Found) -> pa.Table:
+def _table(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Problems) -> pa.Table:
     if columns.kind == "tags":
-        return _sentences(chunk, columns, labels, found)
-    arrays = {name: _column(chunk, name, text_problem, "", found) for name in columns.texts}
+        return _sentences(chunk, columns, labels, by_index)
+    arrays = {name: _column(chunk, name, text_problem, "", by_index) for name in columns.texts}
     if columns.kind == "span":
-        return _spans(chunk, columns, arrays, found)
-    arrays[columns.label] = _labels(chunk, columns, labels, found)
+        return _spans(chunk, columns, arrays, by_index)
+    arrays[columns.label] = _labels(chunk, columns, labels, by_index)
     kinds = {name: pa.string() for name in columns.texts}
     kinds[columns.label] = pa.float32() if columns.kind == "number" else pa.int64()
     return pa.table({name: pa.array(values, kinds[name]) for name, values in arrays.items()})
@@ -52,15 +52,15 @@ def _table(chunk: Chunk, columns: Columns, labels: Sequence[str], found: Found) 
 
 def texts_only(chunk: Chunk, names: Sequence[str], problems: list[str]) -> dict[str, list[str]]:
     """The text columns of rows that need no label (to predict), checked like any other."""
-    found: Found = []
-    columns = {name: _column(chunk, name, text_problem, "", found) for name in names}
-    problems += _by_row(found)
+    by_index: Problems = []
+    columns = {name: _column(chunk, name, text_problem, "", by_index) for name in names}
+    problems += _by_row(by_index)
     return columns
 
 
-def _by_row(found: Found) -> list[str]:
+def _by_row(by_index: Problems) -> list[str]:
     """What is wrong in the order in which someone mends it: row by row, not column by column."""
-    return [problem for _, problem in sorted(found, key=lambda one: one[0])]
+    return [problem for _, problem in sorted(by_index, key=lambda one: one[0])]
 
 
 def text_problem(value: Any) -> str | None:
@@ -87,22 +87,24 @@ def _missing(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _column(chunk: Chunk, name: str, problem: Callable[[Any], str | None], instead: Any, found: Found) -> list[Any]:
+def _column(
+    chunk: Chunk, name: str, problem: Callable[[Any], str | None], instead: Any, by_index: Problems
+) -> list[Any]:
     good = []
     for index, value in enumerate(chunk.columns[name]):
         wrong = problem(value)
         if wrong is not None:
-            found.append((index, f"{chunk.where(index, name)}: {wrong}"))
+            by_index.append((index, f"{chunk.where(index, name)}: {wrong}"))
         good.append(value if wrong is None else instead)
     return good
 
 
-def _labels(chunk: Chunk, columns: Columns, labels: Sequence[str], found: Found) -> list[Any]:
+def _labels(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Problems) -> list[Any]:
     if columns.kind == "number":
-        numbers = _column(chunk, columns.label, _number_problem, 0.0, found)
+        numbers = _column(chunk, columns.label, _number_problem, 0.0, by_index)
         return [float(value) for value in numbers]
     known = {name: index for index, name in enumerate(labels)}
-    named = _column(chunk, columns.label, lambda value: _class_problem(value, known), None, found)
+    named = _column(chunk, columns.label, lambda value: _class_problem(value, known), None, by_index)
     return [known.get(label_text(value) or "", -1) for value in named]
 
 
@@ -134,7 +136,7 @@ def _class_problem(value: Any, known: Mapping[str, int]) -> str | None:
     return f"the label {shown(text)} is not among those of train ({names})"
 
 
-def _sentences(chunk: Chunk, columns: Columns, labels: Sequence[str], found: Found) -> pa.Table:
+def _sentences(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Problems) -> pa.Table:
     known = {name: index for index, name in enumerate(labels)}
     tokens_name, tags_name = columns.texts[0], columns.label
     tokens, tags = [], []
@@ -144,7 +146,7 @@ def _sentences(chunk: Chunk, columns: Columns, labels: Sequence[str], found: Fou
         if wrong is None:
             column, wrong = tags_name, _tags_problem(words, names, known)
         if wrong is not None:
-            found.append((index, f"{chunk.where(index, column)}: {wrong}"))
+            by_index.append((index, f"{chunk.where(index, column)}: {wrong}"))
         tokens.append(words if wrong is None else [])
         tags.append([known[label_text(name) or ""] for name in names] if wrong is None else [])
     types = (pa.list_(pa.string()), pa.list_(pa.int64()))
@@ -160,7 +162,7 @@ def words_problem(words: Any) -> str | None:
     """What is wrong with the words of a sentence, or None."""
     if not isinstance(words, list) or not words:
         return f"expected a list of words{_LISTS if isinstance(words, str) else ''}, found {shown(words)}"
-    wrong = next((found for found in map(text_problem, words) if found is not None), None)
+    wrong = next((problem for problem in map(text_problem, words) if problem is not None), None)
     return wrong and f"a word of the sentence: {wrong}"
 
 
@@ -173,7 +175,7 @@ def _tags_problem(words: list[str], names: Any, known: Mapping[str, int]) -> str
     return None if wrong is None and None not in names else f"a tag is missing or unknown: {shown(wrong)}"
 
 
-def _spans(chunk: Chunk, columns: Columns, arrays: dict[str, list[Any]], found: Found) -> pa.Table:
+def _spans(chunk: Chunk, columns: Columns, arrays: dict[str, list[Any]], by_index: Problems) -> pa.Table:
     answers = []
     for index, (value, context) in enumerate(zip(chunk.columns[columns.label], arrays[columns.texts[1]], strict=True)):
         if not context:
@@ -181,7 +183,7 @@ def _spans(chunk: Chunk, columns: Columns, arrays: dict[str, list[Any]], found: 
         else:
             answer = _answers(value, context, chunk.columns.get("answer_start", ()), index)
         if isinstance(answer, str):
-            found.append((index, f"{chunk.where(index, columns.label)}: {answer}"))
+            by_index.append((index, f"{chunk.where(index, columns.label)}: {answer}"))
         answers.append(_NO_ANSWER if isinstance(answer, str) else answer)
     kind = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
     ids = chunk.columns.get("id") or [chunk.where(index) for index in range(len(chunk))]

@@ -75,10 +75,10 @@ def label_text(value: Any) -> str | None:
 
 
 def _kind(values: Sequence[Any], label: str) -> HeadKind:
-    found = [text for value in values if (text := label_text(value)) is not None]
-    numbers = [text for text in found if NUMBER.fullmatch(text)]
-    if not mostly_numbers(found):
-        _refuse_too_many(found, label)
+    texts = [text for value in values if (text := label_text(value)) is not None]
+    numbers = [text for text in texts if NUMBER.fullmatch(text)]
+    if not mostly_numbers(texts):
+        _refuse_too_many(texts, label)
         return "class"
     whole = all(WHOLE.fullmatch(text) for text in numbers)
     return "class" if whole and len(set(numbers)) <= MOST_WHOLE_CLASSES else "number"
@@ -99,11 +99,11 @@ def mostly_numbers(labels: Sequence[str]) -> bool:
     return bool(labels) and sum(bool(NUMBER.fullmatch(text)) for text in labels) >= MOSTLY * len(labels)
 
 
-def _refuse_too_many(found: Sequence[str], label: str) -> None:
-    different = len(set(found))
-    if len(found) >= 10 and different > len(found) / 2:
+def _refuse_too_many(values: Sequence[str], label: str) -> None:
+    different = len(set(values))
+    if len(values) >= 10 and different > len(values) / 2:
         raise DataError(
-            f"The column '{label}' holds {different:,} different values in {len(found):,} rows, which is no "
+            f"The column '{label}' holds {different:,} different values in {len(values):,} rows, which is no "
             "class. Name the right column with --label, or say --kind class if every value is meant."
         )
 

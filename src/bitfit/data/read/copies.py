@@ -31,10 +31,10 @@ def local_copy(known: Known, data_dir: Path) -> Copy:
     if not data_dir.is_dir():
         raise DataError(f"The data folder {data_dir} is not there.")
     for folder in _folders(known, data_dir):
-        found = {split: shards(folder, known.release_name(split)) for split in known.split_names}
-        found = {split: paths for split, paths in found.items() if paths}
-        if found:
-            return _read(found, str(folder))
+        paths_by_split = {split: shards(folder, known.release_name(split)) for split in known.split_names}
+        paths_by_split = {split: paths for split, paths in paths_by_split.items() if paths}
+        if paths_by_split:
+            return _read(paths_by_split, str(folder))
     looked = ", ".join(str(folder) for folder in _folders(known, data_dir))
     raise DataError(
         f"No copy of '{known.task.name}' in {data_dir}: expected files such as "
@@ -83,9 +83,9 @@ def _folders(known: Known, data_dir: Path) -> tuple[Path, ...]:
     return tuple(folders)
 
 
-def _read(found: Mapping[str, Iterable[Path]], source: str) -> Copy:
+def _read(paths_by_split: Mapping[str, Iterable[Path]], source: str) -> Copy:
     splits, names = {}, {}
-    for split, paths in found.items():
+    for split, paths in paths_by_split.items():
         parts = [read_parquet(path) for path in paths]
         names.update(stated_labels(parts[0].schema))
         try:

@@ -39,11 +39,11 @@ def _file() -> Path:
 
 def _verified(path: Path) -> bytes:
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256:
         raise DataError(
             f"The file {FILE} of the package '{PACKAGE}' is not the one expected: SHA-256 {SHA256} wanted, "
-            f"{found} found. Install the version that bitfit pins: pip install 'bitfit[demo]'"
+            f"{digest} found. Install the version that bitfit pins: pip install 'bitfit[demo]'"
         )
     return content
 

@@ -121,8 +121,8 @@ def _as_png(image: NDArray[np.uint8]) -> bytes:
 def _split_folders(path: Path) -> dict[str, Path]:
     """Our split -> its folder; a folder without such names is train itself."""
     named = {split_of(entry.name): entry for entry in sorted(path.iterdir()) if entry.is_dir()}
-    found = {split: named[split] for split in SPLIT_WORDS if split in named}
-    return found or {"train": path}
+    folders = {split: named[split] for split in SPLIT_WORDS if split in named}
+    return folders or {"train": path}
 
 
 def _classes(folder: Path) -> Iterator[tuple[str, list[Path]]]:

@@ -45,12 +45,13 @@ class Inputs:
     def table(self, chunk: Chunk, problems: list[str]) -> pa.Table:
         """The rows as a task's encoder takes them; what is wrong is added to `problems`, its values are then empty."""
         if self.form == "text":
-            found: Mapping[str, list[Any]] = texts_only(chunk, self.columns, problems)
+            columns: Mapping[str, list[Any]] = texts_only(chunk, self.columns, problems)
         else:
             read = _words if self.form == "words" else _image
-            found = {name: [_good(read, chunk, i, name, problems) for i in range(len(chunk))] for name in self.columns}
+            numbers = range(len(chunk))
+            columns = {name: [_good(read, chunk, i, name, problems) for i in numbers] for name in self.columns}
         pairs = zip(self.texts, self.columns, strict=True)
-        return pa.table({text: pa.array(found[column], _TYPES[self.form]) for text, column in pairs})
+        return pa.table({text: pa.array(columns[column], _TYPES[self.form]) for text, column in pairs})
 
 
 class _UnusableError(Exception):

@@ -55,14 +55,14 @@ def chunks_by_split(data: object, options: DataOptions) -> tuple[dict[str, list[
     if not has_splits(data):
         return {"train": [chunk_of(data, options)]}, ()
     assert isinstance(data, Mapping)
-    found: dict[str, list[Chunk]] = {}
+    chunks: dict[str, list[Chunk]] = {}
     for name, table in data.items():
         if (split := split_of(name)) is not None:
-            found.setdefault(split, []).append(chunk_of(table, options, name))
-    if "train" not in found:
+            chunks.setdefault(split, []).append(chunk_of(table, options, name))
+    if "train" not in chunks:
         raise DataError(f"{SOURCE} has no split 'train'; found {', '.join(data)}.")
     ignored = [name for name in data if split_of(name) is None]
-    return found, (f"not read: {', '.join(ignored)}",) if ignored else ()
+    return chunks, (f"not read: {', '.join(ignored)}",) if ignored else ()
 
 
 def chunk_of(data: object, options: DataOptions, source: str = SOURCE) -> Chunk:
@@ -131,15 +131,15 @@ def _from_frame(data: Any, source: str) -> Chunk:
 def _from_columns(
     columns: Iterable[tuple[Any, list[Any]]], source: str, labels: Mapping[str, tuple[str, ...]] | None = None
 ) -> Chunk:
-    found: dict[str, list[Any]] = {}
+    table: dict[str, list[Any]] = {}
     for name, values in columns:
-        if str(name) in found:
+        if str(name) in table:
             raise DataError(f"{source} names a column twice: {name}.")
-        found[str(name)] = [plain(value) for value in values]
-    if len({len(values) for values in found.values()}) > 1:
-        sizes = ", ".join(f"'{name}' has {len(values):,}" for name, values in found.items())
+        table[str(name)] = [plain(value) for value in values]
+    if len({len(values) for values in table.values()}) > 1:
+        sizes = ", ".join(f"'{name}' has {len(values):,}" for name, values in table.items())
         raise DataError(f"The columns of {source} must be of one length: {sizes}.")
-    return Chunk(source, found, label_names=labels or {})
+    return Chunk(source, table, label_names=labels or {})
 
 
 def _from_rows(rows: list[Any] | tuple[Any, ...], source: str) -> Chunk:

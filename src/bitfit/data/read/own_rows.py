@@ -185,14 +185,14 @@ def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: 
     values = [value for chunk in used for value in chunk.columns.get(columns.label, ())]
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     named = [text for value in flat if label_problem(value) is None and (text := label_text(value))]
-    found = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
-    if len(found) < 2:
-        only = f"one label alone ({', '.join(found)})" if found else "no labels"
+    labels = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
+    if len(labels) < 2:
+        only = f"one label alone ({', '.join(labels)})" if labels else "no labels"
         source = by_split["train"][0].source
         raise DataError(
             f"The column '{columns.label}' of {source} has {only}; at least 2 are needed to learn a difference."
         )
-    return tuple(sorted(found, key=_label_order))
+    return tuple(sorted(labels, key=_label_order))
 
 
 def _label_order(name: str) -> tuple[int, float, str]:
@@ -241,10 +241,10 @@ def _leaks(splits: Mapping[str, pa.Table], task: Task) -> list[str]:
         return []
     keys = {split: _keys(rows, task) for split, rows in splits.items()}
     notes = []
-    for split, found in keys.items():
-        shared = 0 if split == "train" else int(np.isin(found, keys["train"]).sum())
+    for split, keys_here in keys.items():
+        shared = 0 if split == "train" else int(np.isin(keys_here, keys["train"]).sum())
         if shared:
-            notes.append(f"{split}: {shared:,} of {len(found):,} rows have texts that are in train too")
+            notes.append(f"{split}: {shared:,} of {len(keys_here):,} rows have texts that are in train too")
     return notes
 
 

@@ -67,8 +67,8 @@ def _label(column: pa.ChunkedArray, task: Task, stated: tuple[str, ...]) -> pa.C
 def indices(column: pa.ChunkedArray, labels: tuple[str, ...], stated: tuple[str, ...]) -> pa.Array:
     """Label names or the release's numbers as indices into `labels`; UNKNOWN where neither."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        found = pc.index_in(column.cast(pa.string()), value_set=pa.array(labels, pa.string()))
-        return _combined(pc.fill_null(found.cast(pa.int64()), UNKNOWN))
+        matches = pc.index_in(column.cast(pa.string()), value_set=pa.array(labels, pa.string()))
+        return _combined(pc.fill_null(matches.cast(pa.int64()), UNKNOWN))
     numbers = pc.fill_null(column.cast(pa.int64()), UNKNOWN).to_numpy()
     order = np.arange(len(labels))
     if stated and stated != labels and set(stated) == set(labels):

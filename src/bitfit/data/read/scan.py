@@ -31,29 +31,29 @@ class Scan:
 
 def scan(path: Path, inputs: Inputs, rows: int) -> Scan:
     """Read and check all of it, so many rows at a time; every problem is told together, with its row and column."""
-    found, problems = Scan(), list[str]()
+    scanned, problems = Scan(), list[str]()
     stated = _stated_types(path)
     for chunk in read_chunks(path, rows):
         problems += chunk.problems
         absent = inputs.absent(chunk)
-        if absent and (found.rows == 0 or len(chunk)):
+        if absent and (scanned.rows == 0 or len(chunk)):
             problems.append(_absent(chunk, absent))
         elif len(chunk):
             inputs.table(chunk, problems)
             problems += _not_unicode(chunk, inputs.columns)
-        found.rows += len(chunk)
+        scanned.rows += len(chunk)
         for name, values in chunk.columns.items():
             kind = _type(values, stated.get(name))
-            found.types[name] = common_type(found.types.get(name, pa.null()), kind)
+            scanned.types[name] = common_type(scanned.types.get(name, pa.null()), kind)
         if len(problems) > MOST_PROBLEMS:
             problems[MOST_PROBLEMS:] = [f"{path}: so many problems that nothing after them was read"]
             break
     if problems:
         raise refused(str(path), problems)
-    if not found.rows:
+    if not scanned.rows:
         raise DataError(f"{path} has no rows.")
-    found.types = {name: pa.string() if kind == pa.null() else kind for name, kind in found.types.items()}
-    return found
+    scanned.types = {name: pa.string() if kind == pa.null() else kind for name, kind in scanned.types.items()}
+    return scanned
 
 
 def _absent(chunk: Chunk, names: list[str]) -> str:
@@ -82,7 +82,9 @@ def _stated_types(path: Path) -> dict[str, pa.DataType]:
     except (pa.ArrowException, OSError, ValueError):
         return {}  # told better when it is read
     return {
-        own.name: own.type.value_type if pa.types.is_dictionary(own.type) else own.type for own in schema if own.type
+        each.name: each.type.value_type if pa.types.is_dictionary(each.type) else each.type
+        for each in schema
+        if each.type
     }
 
 

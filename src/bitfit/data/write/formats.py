@@ -155,8 +155,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {name: _finite(own) for name, own in value.items()}
-    return [_finite(own) for own in value] if isinstance(value, list | tuple) else value
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _end_to_end(parts: Sequence[Path], out: IO[bytes]) -> None:
