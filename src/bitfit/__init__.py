@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from bitfit.backbone.load import Backbone as Backbone
     from bitfit.backbone.load import load as load
     from bitfit.backbone.memory import keep_freed_memory as keep_freed_memory
-    from bitfit.data.answer import Answer as Answer
     from bitfit.data.encode.spans import Span as Span
     from bitfit.data.examples import Examples as Examples
     from bitfit.data.examples import TaskData as TaskData
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from bitfit.inference.predict_file import InputFile as InputFile
     from bitfit.inference.predict_file import Written as Written
     from bitfit.inference.predict_file import predict_file as predict_file
+    from bitfit.inference.predictor import Answer as Answer
     from bitfit.inference.predictor import Predictor as Predictor
     from bitfit.inference.predictor import predict as predict
     from bitfit.methods.budget import Scored as Scored
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bitfit.methods.method import select as select
     from bitfit.methods.registry import register as register
     from bitfit.methods.selection import Selection as Selection
-    from bitfit.methods.slot import Slot as Slot
+    from bitfit.methods.selection import Slot as Slot
     from bitfit.training.checkpoint import Checkpoints as Checkpoints
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.config import TrainSettings as TrainSettings
@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 
 # Name -> the module that defines it.
 _HOMES = {
-    "Answer": "bitfit.data.answer",
+    "Answer": "bitfit.inference.predictor",
     "Backbone": "bitfit.backbone.load",
     "Checkpoints": "bitfit.training.checkpoint",
     "DataOptions": "bitfit.data.options",
@@ -74,7 +74,7 @@ _HOMES = {
     "Run": "bitfit.training.run",
     "Scored": "bitfit.methods.budget",
     "Selection": "bitfit.methods.selection",
-    "Slot": "bitfit.methods.slot",
+    "Slot": "bitfit.methods.selection",
     "Span": "bitfit.data.encode.spans",
     "Task": "bitfit.data.task",
     "TaskData": "bitfit.data.examples",

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast
 
-from bitfit.cli.tokens import command
-from bitfit.errors import BackboneError
+from bitfit.cli.tokens import command, inspect_tokens
+from bitfit.errors import BackboneError, RequestError
 
 
 @pytest.fixture
@@ -55,3 +55,26 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match="no tokenizer"):
         run(str(tmp_path), "a")
+
+
+def test_a_pair_shows_marks_types_and_nothing_cut(tokenizer: PreTrainedTokenizerFast) -> None:
+    found = inspect_tokens(tokenizer, ["good film", "dull xy"], 16)
+    assert [piece.piece for piece in found.pieces] == [
+        *["[CLS]", "good", "film", "[SEP]"],
+        *["dull", "x", "##y", "[SEP]"],
+    ]
+    assert [piece.token_type_id for piece in found.pieces] == [0] * 4 + [1] * 4
+    assert {piece.attention_mask for piece in found.pieces} == {1}
+    assert found.cut == ((), ())
+
+
+def test_what_was_cut_is_shown_text_by_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    (cut,) = inspect_tokens(tokenizer, ["good " * 9 + "dull"], 8).cut
+    assert cut == ("good", "good", "good", "dull")
+    first, second = inspect_tokens(tokenizer, ["a b c d e f g h", "a b"], 8).cut
+    assert (first, second) == (("d", "e", "f", "g", "h"), ())
+
+
+def test_an_empty_text_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(RequestError, match="Text 2 is empty"):
+        inspect_tokens(tokenizer, ["a", " "], 8)

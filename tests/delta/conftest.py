@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
 import bitfit
-from bitfit.methods.slot import HeadMode
+from bitfit.methods.selection import HeadMode
 
 TASK = bitfit.Task("mood", "class", ("text",), "label", ("sad", "glad"), ("accuracy",), 32)
 Make = Callable[..., bitfit.Delta]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import bitfit
 from bitfit.backbone.fingerprint import fingerprint
 from bitfit.errors import DeltaError
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 from tests.models import ARCHITECTURES, tiny_backbone
 
 from .conftest import TASK, make_delta

@@ -14,15 +14,14 @@ import pytest
 
 import bitfit
 from bitfit.backbone.load import Backbone
-from bitfit.data.answer import Answer
-from bitfit.data.read import scan as survey_module
+from bitfit.data.read import inputs as inputs_module
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError
 from bitfit.inference import predict_file as module
 from bitfit.inference.predict_file import InputFile, Written, predict_file
-from bitfit.inference.predictor import Predictor
+from bitfit.inference.predictor import Answer, Predictor
 from bitfit.watcher import Watcher
 from tests.training.trained import TASKS, rows, sentence, trained
 
@@ -158,7 +157,7 @@ def test_a_kill_while_the_whole_is_made_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("bitfit.files.os.fsync", _killed)
         patch.setattr(
-            "bitfit.inference.partial_file.write_whole", lambda path, parts: path.write_bytes(b"".join(parts))
+            "bitfit.inference.predict_file.write_whole", lambda path, parts: path.write_bytes(b"".join(parts))
         )
         with pytest.raises(KilledError):
             predict_file(*made["class"], source, out)
@@ -205,7 +204,7 @@ def test_memory_does_not_grow_with_the_file(
         return [Answer("no", {"no": 1.0})] * table.num_rows
 
     monkeypatch.setattr(module, "read_chunks", counted)
-    monkeypatch.setattr(survey_module, "read_chunks", counted)
+    monkeypatch.setattr(inputs_module, "read_chunks", counted)
     monkeypatch.setattr(Predictor, "answers", answers)
     source = tmp_path / "in.csv"
     source.write_text("text\n" + "w5 w6\n" * 200)

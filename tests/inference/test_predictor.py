@@ -10,11 +10,10 @@ import pytest
 from transformers import ViTImageProcessor
 
 import bitfit
-from bitfit.data.answer import Answer, answer_table
 from bitfit.data.encode.encoder import ExampleEncoder
 from bitfit.data.read.images import image_arrays
 from bitfit.errors import BackboneError, DataError, DeltaError, RequestError
-from bitfit.inference.predictor import Predictor
+from bitfit.inference.predictor import Answer, Predictor, answer_table
 from tests.models import tiny, tiny_backbone, tiny_tokenizer
 from tests.training.trained import SETTINGS, TASKS, rows, sentence, trained
 

@@ -17,7 +17,7 @@ from bitfit.methods import registry
 from bitfit.methods.family import Family, InsertingFamily
 from bitfit.methods.insertion import Undo, maybe_get_insertion, swap
 from bitfit.methods.method import Method
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 

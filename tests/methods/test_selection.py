@@ -11,8 +11,7 @@ from bitfit.backbone.anatomy import SYMBOLS, is_norm
 from bitfit.backbone.heads import Head, head_names
 from bitfit.errors import RequestError
 from bitfit.methods.method import select
-from bitfit.methods.selection import Selection
-from bitfit.methods.slot import HeadMode, Slot
+from bitfit.methods.selection import HeadMode, Selection, Slot
 from tests.models import ARCHITECTURES, BIAS_FREE, inputs, tiny, tiny_backbone
 
 WITH_BIASES = [name for name in ARCHITECTURES if name not in BIAS_FREE]

@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 from bitfit.backbone.anatomy import layers_in_turn
 from bitfit.backbone.heads import Head
-from bitfit.inference.loss import losses
+from bitfit.inference.outputs import losses
 from bitfit.methods.method import Method, select
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.dropout import Draws

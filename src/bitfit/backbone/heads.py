@@ -1,9 +1,19 @@
-"""A task's head: what it puts on a backbone, and which parameters belong to it."""
+"""A task's head: its kind, its parameters, and our own linear one where the architecture has none."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
-from transformers import PreTrainedModel
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import (
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+from bitfit.errors import BackboneError
 
 HeadKind = Literal["class", "number", "tags", "span"]
 Pool = Literal["first", "mean"]
@@ -34,3 +44,73 @@ def cancelled_names(model: PreTrainedModel) -> tuple[str, ...]:
     if not type(model).__name__.endswith(("ForQuestionAnswering", "WithSpanHead")):
         return ()
     return tuple(name for name in head_names(model)[-1:] if name.endswith(".bias"))
+
+
+class OwnTask:
+    """Dropout and one linear layer on the base model's last hidden states: of the mean, or of each token.
+
+    Mixed with the architecture's own pretrained class, whose initialisation and attention settings it keeps.
+    """
+
+    head: Head
+
+    def __init__(self, config: PretrainedConfig, base: type[PreTrainedModel], head: Head) -> None:
+        cast(Any, super()).__init__(config)
+        model = cast(PreTrainedModel, self)
+        cast(Any, model).num_labels = head.outputs  # nn.Module would have modules and tensors alone
+        self.head = head
+        setattr(self, model.base_model_prefix, base(config))
+        self.dropout = nn.Dropout(_dropout(config))
+        self.classifier = nn.Linear(_width(config), head.outputs)
+        model.post_init()
+
+    def forward(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **inputs: Any
+    ) -> SequenceClassifierOutput | TokenClassifierOutput | QuestionAnsweringModelOutput:
+        """Logits; the other inputs go to the base model as they are."""
+        if input_ids is not None:
+            inputs["input_ids"] = input_ids
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask
+        hidden = cast(PreTrainedModel, self).base_model(**inputs).last_hidden_state
+        if self.head.kind in ("class", "number"):
+            pooled = self.dropout(mean_over_tokens(hidden, attention_mask))
+            return SequenceClassifierOutput(logits=self.classifier(pooled))
+        logits = self.classifier(self.dropout(hidden))
+        if self.head.kind == "tags":
+            return TokenClassifierOutput(logits=logits)
+        start, end = logits.unbind(-1)
+        return QuestionAnsweringModelOutput(start_logits=start, end_logits=end)
+
+
+def mean_over_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of (batch, tokens, width) over real tokens; mask (batch, tokens) is 1 at real ones."""
+    if mask is None:
+        return hidden.mean(1)
+    weight = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def own_task_model(config: PretrainedConfig, head: Head) -> PreTrainedModel:
+    """Our head on the architecture's encoder, inside a class of its family so that nothing else changes."""
+    base: Any = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None) or MODEL_MAPPING.get(type(config), None)
+    family = base.__mro__[1] if isinstance(base, type) else None
+    if family is None or not issubclass(family, PreTrainedModel):
+        raise BackboneError(f"The architecture '{config.model_type}' has no base model that a head could sit on.")
+    kind = type(f"{base.__name__}With{head.kind.capitalize()}Head", (OwnTask, family), {})
+    return cast(PreTrainedModel, kind(config, base, head).to(torch.float32))
+
+
+def _width(config: PretrainedConfig) -> int:
+    # OPT may make its answers narrower than its layers.
+    for name in ("word_embed_proj_dim", "hidden_size", "d_model", "n_embd", "dim"):
+        if isinstance(width := getattr(config, name, None), int):
+            return width
+    raise BackboneError(f"The configuration of '{config.model_type}' does not say how wide its outputs are.")
+
+
+def _dropout(config: PretrainedConfig) -> float:
+    for name in ("classifier_dropout", "hidden_dropout_prob", "dropout", "dropout_rate"):
+        if isinstance(rate := getattr(config, name, None), float):
+            return rate
+    return 0.0

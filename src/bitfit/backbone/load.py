@@ -24,11 +24,10 @@ from transformers import (
 
 from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
 from bitfit.backbone.heads import Head
-from bitfit.backbone.hub_copy import HubModel, has_all_weights, unreachable, why_not_fetched
 from bitfit.backbone.memory import ran_out
 from bitfit.backbone.task_model import build_task_model, is_image_model, seeded
 from bitfit.errors import BackboneError, MissingExtraError, RequestError
-from bitfit.hub import hub_answers
+from bitfit.hub import HubModel, has_all_weights, hub_answers, unreachable, why_not_fetched
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -24,8 +24,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from bitfit.backbone.device import CPU
-from bitfit.backbone.heads import Head, head_names
-from bitfit.backbone.linear_head import own_task_model
+from bitfit.backbone.heads import Head, head_names, own_task_model
 from bitfit.errors import BackboneError
 
 _OWN_CLASSES = {

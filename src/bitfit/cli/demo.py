@@ -16,7 +16,7 @@ from bitfit.training.config import TrainConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.data.answer import Answer
+    from bitfit.inference.predictor import Answer
     from bitfit.training.run import Run
 
 TASK = "rotten-tomatoes"

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bitfit.backbone.load import Backbone
-    from bitfit.data.answer import Answer
     from bitfit.data.task import Task
     from bitfit.delta.delta import Delta
     from bitfit.inference.predict_file import InputFile, Written
+    from bitfit.inference.predictor import Answer
 
 SHOWN_CHARACTERS = 100  # of a text, on a terminal
 SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has them all
@@ -106,8 +106,8 @@ def _texts(
 
 def _input_file(task: "Task", given: dict[str, Any]) -> "InputFile":
     """The file, and its names of the task's columns."""
-    from bitfit.data.answer import ANSWER
     from bitfit.inference.predict_file import InputFile
+    from bitfit.inference.predictor import ANSWER
 
     first, second = given["tokens"] or given["text"], given["text_pair"]
     if second and len(task.texts) < 2:

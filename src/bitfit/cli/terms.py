@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bitfit.backbone.anatomy import Term
-    from bitfit.methods.slot import HeadMode
+    from bitfit.methods.selection import HeadMode
 
 
 @click.command()

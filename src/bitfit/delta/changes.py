@@ -19,7 +19,7 @@ from bitfit.delta.delta import Delta
 from bitfit.delta.model_values import read_values
 from bitfit.errors import DeltaError, MissingExtraError
 from bitfit.methods.method import Method
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 CELL_INCHES = 0.45
 LETTER_INCHES = 0.11  # of the title

@@ -26,8 +26,7 @@ from bitfit.delta.model_values import Where, check_unchanged, located, read_valu
 from bitfit.errors import DeltaError, RequestError
 from bitfit.methods.insertion import Insertion, nothing
 from bitfit.methods.method import Method
-from bitfit.methods.selection import Selection
-from bitfit.methods.slot import HeadMode, Slot
+from bitfit.methods.selection import HeadMode, Selection, Slot
 from bitfit.methods.theta import with_whole_head
 from bitfit.runtime.environment import versions as versions_now
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from bitfit.data.task import Task, is_text
 from bitfit.delta.storage import MOST_AXES, is_counts, parse_json
 from bitfit.errors import DataError, DeltaError, RequestError
-from bitfit.methods.slot import HeadMode
+from bitfit.methods.selection import HeadMode
 
 FORMAT = 1
 FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bitfit.errors import DeltaError
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 # Where a slot's elements stand in its parameter: all of them, or one coordinate vector for each axis.
 Where = EllipsisType | tuple[Tensor, ...]

@@ -14,7 +14,7 @@ from bitfit.errors import RequestError, nearest
 from bitfit.experiment.plan import Plan, PlannedMethod, PlannedTask
 from bitfit.files import file_name
 from bitfit.methods.method import Method
-from bitfit.methods.slot import HeadMode
+from bitfit.methods.selection import HeadMode
 from bitfit.runtime.precision import Precision
 
 # ---------------------------------------------------------------------- keys, and the kinds of their values

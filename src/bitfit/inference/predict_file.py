@@ -1,32 +1,89 @@
 """Answers a whole file in order, and goes on after a kill.
 
 The file is looked through once before: where anything in it is wrong, nothing is answered.
+The folder OUT.partial holds the answered parts and `job.json` with the settings that they belong to.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 import torch
 
 from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
-from bitfit.data.answer import ANSWER, Answer, answer_table
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
-from bitfit.data.read.inputs import Inputs
-from bitfit.data.read.scan import Scan, scan
+from bitfit.data.read.inputs import Inputs, Scan, scan
 from bitfit.data.task import Task
 from bitfit.data.write.formats import WRITERS, AnswerWriter, check_ending
 from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
-from bitfit.inference.partial_file import PartialFile
-from bitfit.inference.predictor import Predictor
+from bitfit.files import clear_parts, lock_file, write_whole, writing_whole
+from bitfit.inference.predictor import ANSWER, Answer, Predictor, answer_table
 from bitfit.runtime.environment import surroundings
 from bitfit.runtime.precision import Precision, compute_format, trusted
 from bitfit.watcher import Watcher
+
+JOB = "job.json"
+
+
+class PartialFile:
+    """The parts of one result, while this process makes them. Use it as a context: it holds the folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.folder = out, out.with_name(out.name + ".partial")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock = lock_file(self.folder / "lock")
+        except BlockingIOError:
+            raise RequestError(f"Another process is making '{out}': wait for it, or choose another --out.") from None
+        clear_parts(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.folder.is_dir() and not any(path.name.isdigit() for path in self.folder.iterdir()):
+            shutil.rmtree(self.folder, ignore_errors=True)  # it never came to a first part
+        self.lock.close()
+
+    def maybe_get_job(self) -> dict[str, Any] | None:
+        """What the parts are of, if there are any."""
+        try:
+            job = json.loads((self.folder / JOB).read_text())
+        except (OSError, ValueError):
+            return None
+        return job if isinstance(job, dict) else None
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Forget all parts; those made from now on are of this job."""
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+        write_whole(self.folder / JOB, [json.dumps(job, indent=2).encode()])
+
+    def path(self, number: int) -> Path:
+        """Where a part is, counted from 0."""
+        return self.folder / f"{number:08d}"
+
+    def put(self, number: int, content: bytes) -> None:
+        """Keep a part, whole or not at all."""
+        write_whole(self.path(number), [content])
+
+    def join(self, parts: int, join: Callable[[Sequence[Path], IO[bytes]], None]) -> None:
+        """Make the whole of its parts, put it in its place, and forget the parts."""
+        with writing_whole(self.out, self.folder) as file:
+            join([self.path(number) for number in range(parts)], file)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 ROWS = 1024  # of a chunk: little enough to lose, enough to fill a pass with texts of like length
 

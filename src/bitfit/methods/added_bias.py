@@ -16,7 +16,7 @@ from bitfit.errors import RequestError
 from bitfit.methods.bitfit import bias_slots
 from bitfit.methods.family import InsertingFamily
 from bitfit.methods.insertion import Undo
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 # What a configuration says so that a bias-free architecture has biases.
 BIAS_SETTINGS = {

@@ -13,7 +13,7 @@ from bitfit.errors import RequestError, nearest
 from bitfit.methods.budget import Scored, choose_terms, ranked, size_of_budget
 from bitfit.methods.family import Family, layer_count
 from bitfit.methods.name import MethodName
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 AUTO = "auto:"
 ALL_BUT = "all-but-"

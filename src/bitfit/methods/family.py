@@ -18,7 +18,7 @@ from bitfit.errors import RequestError
 from bitfit.methods.budget import Scored
 from bitfit.methods.insertion import Insertion, Undo, copy_tree, fill, insert, maybe_get_insertion
 from bitfit.methods.name import MethodName
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.row_model import RowModel
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from bitfit.errors import RequestError
 from bitfit.methods.family import Family
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 
 class Frozen(Family):

@@ -5,7 +5,7 @@ from torch import nn
 from bitfit.backbone.anatomy import Term, sites, terms
 from bitfit.methods.family import Family
 from bitfit.methods.insertion import own_parameters
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 
 class Full(Family):

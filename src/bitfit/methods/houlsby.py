@@ -17,7 +17,7 @@ from bitfit.errors import RequestError
 from bitfit.methods.family import InsertingFamily
 from bitfit.methods.insertion import Undo, swap
 from bitfit.methods.layernorm import norm_slots
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 SHARE = 0.036  # of the encoder's parameters: what the paper trains of BERT-large, on average over GLUE
 # Standard deviation of the weights at the start, cut off at two of them. The paper says 1e-2, the authors' code 1e-3,

@@ -6,7 +6,7 @@ from bitfit.backbone.anatomy import is_norm, sites
 from bitfit.errors import RequestError
 from bitfit.methods.family import Family
 from bitfit.methods.insertion import own_parameters
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 
 class LayerNorm(Family):

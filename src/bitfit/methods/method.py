@@ -14,8 +14,7 @@ from bitfit.methods.family import Family
 from bitfit.methods.insertion import Insertion
 from bitfit.methods.name import MethodName
 from bitfit.methods.registry import get_family
-from bitfit.methods.selection import Selection, assemble, check_head_mode, head_slots
-from bitfit.methods.slot import HeadMode, Slot
+from bitfit.methods.selection import HeadMode, Selection, Slot, assemble, check_head_mode, head_slots
 from bitfit.methods.theta import ThetaMap, with_whole_head
 from bitfit.runtime.row_model import RowModel
 

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from bitfit.backbone.anatomy import Site, is_norm, sites, terms
 from bitfit.errors import RequestError
 from bitfit.methods.family import Family
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 
 Index = NDArray[np.int64]
 Shape = tuple[int, ...]

@@ -6,16 +6,71 @@ what is saved.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from bitfit.backbone.anatomy import encoder_prefix, is_bias
+from bitfit.backbone.anatomy import Term, encoder_prefix, is_bias
 from bitfit.backbone.heads import cancelled_names
 from bitfit.errors import RequestError, nearest
-from bitfit.methods.slot import HeadMode, Slot
+
+HeadMode = Literal["full", "bias", "frozen"]
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One parameter that changes, or the elements of it that do."""
+
+    name: str  # parameter name in the task model
+    shape: tuple[int, ...]  # the parameter's
+    index: NDArray[np.int64] | None = None  # flat elements that change, sorted; None: the whole parameter
+    inert: bool = False  # counted and saved, its gradient is written as zero
+    in_head: bool = False
+    part: str = ""  # tells slots of one parameter apart: "query", "key", ...; empty for the only one
+
+    @classmethod
+    def of_parameter(cls, model: nn.Module, name: str) -> "Slot":
+        """A whole parameter of the encoder."""
+        return cls(name, tuple(model.get_parameter(name).shape))
+
+    @classmethod
+    def of_term(cls, model: nn.Module, term: Term) -> "Slot":
+        """One bias, or the part of a fused one that belongs to a role."""
+        shape = tuple(model.get_parameter(term.name).shape)
+        return cls(term.name, shape, term.index, term.inert, term.role == "head", term.part)
+
+    @property
+    def key(self) -> str:
+        """The name under which its values are kept: the parameter's, with the part after a colon."""
+        return f"{self.name}:{self.part}" if self.part else self.name
+
+    @property
+    def size(self) -> int:
+        """Elements that change."""
+        return int(np.prod(self.shape, dtype=np.int64)) if self.index is None else len(self.index)
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay applies: to matrices, not to biases and norms."""
+        return len(self.shape) > 1
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Slot):
+            return NotImplemented
+        return self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        index = None if self.index is None else self.index.tobytes()
+        return (self.name, self.shape, index, self.inert, self.in_head, self.part)
+
 
 _HEAD_MODES: tuple[HeadMode, ...] = ("full", "bias", "frozen")
 _HOOK = "_bitfit_hook"

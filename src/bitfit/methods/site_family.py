@@ -15,7 +15,7 @@ from bitfit.errors import RequestError
 from bitfit.methods.added_bias import with_biases
 from bitfit.methods.family import InsertingFamily
 from bitfit.methods.insertion import Undo, maybe_get_insertion
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Slot
 from bitfit.runtime import sites as runtime_sites
 from bitfit.runtime.sites import LEAVES, Leaf, inserted
 

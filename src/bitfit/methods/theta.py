@@ -12,8 +12,7 @@ from transformers import PreTrainedModel
 
 from bitfit.backbone.device import CPU
 from bitfit.backbone.heads import head_names
-from bitfit.methods.selection import Selection
-from bitfit.methods.slot import Slot
+from bitfit.methods.selection import Selection, Slot
 from bitfit.runtime.dropout import Draws
 from bitfit.runtime.row_model import RowModel
 

@@ -21,10 +21,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from bitfit.backbone.device import to_device
 from bitfit.errors import BackboneError
-from bitfit.runtime.blocks import Blocks, Group
 from bitfit.runtime.dropout import Draws
 from bitfit.runtime.joint_qkv import side_by_side
-from bitfit.runtime.layout import Layout
+from bitfit.runtime.layout import Blocks, Group, Layout
 from bitfit.runtime.passes import Pass, current
 
 NAME = "bitfit_packed"

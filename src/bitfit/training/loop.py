@@ -16,9 +16,8 @@ from bitfit.backbone.device import to_device
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import better
 from bitfit.errors import RequestError
-from bitfit.inference.loss import losses
 from bitfit.inference.metrics import score
-from bitfit.inference.outputs import batch_of, labels_of, outputs, pass_tokens
+from bitfit.inference.outputs import batch_of, labels_of, losses, outputs, pass_tokens
 from bitfit.inference.pass_budget import Budget
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.dropout import draws_on

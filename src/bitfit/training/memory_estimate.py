@@ -14,8 +14,7 @@ from torch import Tensor
 from bitfit.backbone.device import chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.data.examples import Examples, TaskData
-from bitfit.inference.loss import losses
-from bitfit.inference.outputs import batch_of, labels_of, pass_tokens
+from bitfit.inference.outputs import batch_of, labels_of, losses, pass_tokens
 from bitfit.methods.method import Method
 from bitfit.training import order
 from bitfit.training.build import Built, build

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel
 
 from bitfit.backbone.task_model import head_start
 from bitfit.data.examples import Examples, TaskData
-from bitfit.inference.loss import losses
-from bitfit.inference.outputs import batch_of, labels_of
+from bitfit.inference.outputs import batch_of, labels_of, losses
 from bitfit.methods.budget import Scored, affordable_terms
 from bitfit.methods.method import select
 from bitfit.methods.theta import ThetaMap, with_whole_head

@@ -1,7 +1,12 @@
-"""Tokenizes a task's rows into examples, and keeps them on disk."""
+"""Tokenizes a task's rows into examples, and keeps them on disk under a key, as memory maps.
+
+A damaged entry counts as absent.
+"""
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,16 +17,53 @@ import tokenizers
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from bitfit.data.encode.cache import maybe_get_entry, put_entry
-from bitfit.data.encode.texts import Pieces, TextEncoder
-from bitfit.data.encode.windows import WindowEncoder, answer_pieces, gold_characters
-from bitfit.data.encode.words import WordEncoder, tags_at_starts
+from bitfit.data.encode.spans import WindowEncoder, answer_pieces, gold_characters
+from bitfit.data.encode.texts import Pieces, TextEncoder, WordEncoder, tags_at_starts
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.read.images import ImageEncoder
 from bitfit.data.table import TaskTable, content_key
 from bitfit.data.task import Task
 from bitfit.errors import DataError
-from bitfit.files import cache_folder
+from bitfit.files import cache_folder, whole_folder
+
+Arrays = Mapping[str, NDArray[Any]]
+_NOTE = "entry.json"  # written last; an entry without it is not whole
+
+
+def maybe_get_entry(folder: Path, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    """The arrays and facts stored under the key, or None."""
+    entry = folder / key
+    try:
+        note = json.loads((entry / _NOTE).read_text())
+        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in note["arrays"]}
+        if {name: list(array.shape) for name, array in arrays.items()} != note["arrays"]:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    return arrays, note["facts"]
+
+
+def put_entry(folder: Path, key: str, arrays: Arrays, facts: Mapping[str, Any]) -> bool:
+    """Store arrays and facts under the key; False, and nothing left, where the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder / key) as made:
+            _write(made, arrays, facts)
+            shutil.rmtree(folder / key, ignore_errors=True)
+    except OSError:
+        return (folder / key / _NOTE).exists()  # another process may have been first
+    return True
+
+
+def _write(entry: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    for name, array in arrays.items():
+        with (entry / f"{name}.npy").open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    shapes = {name: list(array.shape) for name, array in arrays.items()}
+    (entry / _NOTE).write_text(json.dumps({"arrays": shapes, "facts": dict(facts)}))
+
 
 FORMAT = 2  # raise when the arrays change their meaning: older entries are then not found
 _EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from bitfit.data.options import DataOptions
 from bitfit.data.read.chunk import refused
-from bitfit.data.read.folder import SPLIT_WORDS, split_of
-from bitfit.data.read.split import held_out_note, hold_out
+from bitfit.data.read.split import SPLIT_WORDS, held_out_note, hold_out, split_of
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.errors import DataError, MissingExtraError, RequestError

@@ -13,8 +13,8 @@ import pyarrow as pa
 from bitfit.data.options import DataOptions
 from bitfit.data.read.chunk import Chunk, shown
 from bitfit.data.read.copies import feature_names, stated_labels
-from bitfit.data.read.folder import split_of
 from bitfit.data.read.formats import python_values
+from bitfit.data.read.split import split_of
 from bitfit.errors import DataError, RequestError
 
 NAME, SOURCE = "in-memory", "the data"  # of a task whose rows have no file: its name, and what messages call the rows

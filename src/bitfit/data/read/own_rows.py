@@ -15,10 +15,9 @@ from bitfit.data.read.check import checked, has_labels, label_problem, parted
 from bitfit.data.read.chunk import Chunk, refused
 from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_numbers
 from bitfit.data.read.copies import Copy
-from bitfit.data.read.folder import SPLIT_WORDS, split_files, split_of
 from bitfit.data.read.formats import read_file
 from bitfit.data.read.memory import NAME, SOURCE, Rows, chunk_of, chunks_by_split
-from bitfit.data.read.split import held_out_note, hold_out
+from bitfit.data.read.split import SPLIT_WORDS, held_out_note, hold_out, split_files, split_of
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Metric, Task
 from bitfit.errors import DataError

@@ -12,13 +12,12 @@ import pyarrow as pa
 
 from bitfit.data.catalog import KNOWN, Known
 from bitfit.data.options import DataOptions
-from bitfit.data.read.copies import Copy, has_local_copy, hub_copy, local_copy
+from bitfit.data.read.copies import Copy, has_local_copy, hub_copy, known_rows, local_copy, to_task_table
 from bitfit.data.read.embedded import SOURCES, reviews
 from bitfit.data.read.formats import READERS
 from bitfit.data.read.images import image_folder, is_image_folder
 from bitfit.data.read.memory import Rows
 from bitfit.data.read.own_rows import own_copy, own_files, own_memory
-from bitfit.data.read.release import known_rows, to_task_table
 from bitfit.data.read.split import held_out_note, hold_out, sample
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task

@@ -5,8 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from bitfit.data.read.inputs import Inputs
-from bitfit.data.read.scan import MOST_PROBLEMS, scan
+from bitfit.data.read.inputs import MOST_PROBLEMS, Inputs, scan
 from bitfit.data.task import Task
 from bitfit.errors import DataError, RequestError
 
