@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from bitfit.backbone.architectures import listed
@@ -110,4 +110,32 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         cls_token="[CLS]",
         sep_token="[SEP]",
         model_max_length=PLACES,
+    )
+
+
+LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789")
+WORDS = [*LETTERS, "good", "bad", "film", "the", "is", "was", "not", "very", "fine", "dull"]
+WORDS += ["who", "won", "where", "when", ".", ",", "?", "!", "'"]
+ENDINGS = [f"##{letter}" for letter in LETTERS]
+
+
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """Letters and some words, cut as BERT's tokenizer cuts."""
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {piece: index for index, piece in enumerate([*marks, *WORDS, *ENDINGS])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )

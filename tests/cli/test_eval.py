@@ -54,7 +54,7 @@ def test_the_file_of_the_training_is_scored_on_what_was_held_out(trained: Path, 
     found = scored(capsys, trained, "--task", str(trained / "a.csv"))
     assert (found["split"], found["measured_on"]) == ("validation", 4)
     assert any("is what the delta was trained on" in note for note in found["notes"])
-    assert any("no labelled part 'test': scored on 'validation'" in note for note in found["notes"])
+    assert any("no labelled split 'test': scored on 'validation'" in note for note in found["notes"])
     assert not any("other rows" in note for note in found["notes"])
 
 
@@ -106,7 +106,7 @@ def test_tags_of_another_column_are_scored_as_they_were_trained(tmp_path: Path, 
             2,
             "data of your own, 'a', which it does not hold. Give the file or folder again: bitfit eval FILE --task",
         ),
-        (["--task", "a.csv", "--split", "tset"], 2, "no labelled part 'tset'. Known: train, validation"),
+        (["--task", "a.csv", "--split", "tset"], 2, "no labelled split 'tset'. Known: train, validation"),
         (["--task", "a.csv", "--train-size", "5"], 2, "train_size=5 shortens the rows of train alone"),
         (["--task", "a.csv", "--pool", "mean"], 2, "No such option"),
         (["--task", "a.csv", "--kind", "number"], 2, "No such option"),

@@ -10,6 +10,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from bitfit.cli.tokens import command, inspect_tokens
 from bitfit.errors import BackboneError, RequestError
+from tests.models import wordpiece_tokenizer
 
 
 @pytest.fixture
@@ -27,6 +28,11 @@ def folder(tmp_path: Path) -> str:
         tokenizer_object=backend, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
     ).save_pretrained(tmp_path)
     return str(tmp_path)
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return wordpiece_tokenizer()
 
 
 def run(*arguments: str) -> str:

@@ -31,7 +31,7 @@ def command(
 
     The data is read as in training: with the delta's columns, labels, maximum length and pooling, where nothing else is
     asked for. A labelled file (--task FILE, no --split) is scored whole; the very file that the delta was trained on,
-    on the part that was held out. --data-dir is not in the delta: give it again. --train-size goes with --split train.
+    on the split that was held out. --data-dir is not in the delta: give it again. --train-size goes with --split train.
     Rows that are not those of training are remarked upon.
 
     --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, notes: [...]}

@@ -22,7 +22,7 @@ COMMANDS = {
     "terms": ("bitfit.cli.terms", "Every bias of a model by the paper's name, and what each method trains."),
     "train": ("bitfit.cli.train", "Train a task on a frozen backbone and keep it as one small file."),
     "rank": ("bitfit.cli.rank", "Order a model's bias terms by what they would bring to a task."),
-    "eval": ("bitfit.cli.eval", "Score a delta file on a part of its task."),
+    "eval": ("bitfit.cli.eval", "Score a delta file on a split of its task."),
     "predict": ("bitfit.cli.predict", "Answer texts, or a whole file of them, with a delta file."),
     "submit": ("bitfit.cli.submit", "Answer GLUE's tests with delta files, as the zip that its server takes."),
     "tokens": ("bitfit.cli.tokens", "What a model sees of a text, piece by piece."),

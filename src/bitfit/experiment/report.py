@@ -130,7 +130,7 @@ def _head(results: Results) -> str:
             "",
             f"{results.finished} of {results.planned} runs{f'; {missing} are missing' if missing else ''}. "
             f"Model: {plan.model}. Percent, mean ± standard deviation over seeds. A validation score is the best "
-            "epoch's, chosen on that same part; a test was read once, after every choice.",
+            "epoch's, chosen on that same split; a test was read once, after every choice.",
             "*Lines in italics are published figures of another model*: they show the shape to expect, not a score to "
             "reach.",
         ]

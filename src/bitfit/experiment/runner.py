@@ -234,7 +234,7 @@ class Runner:
             for note in data.notes:
                 self.watcher.note(note)
             if "validation" not in data.splits:
-                raise RequestError(f"'{task.name}' has no validation part: nothing can be chosen on it.")
+                raise RequestError(f"'{task.name}' has no validation split: nothing can be chosen on it.")
             self.store.put_splits(task.label, {name: split_facts(data.task, one) for name, one in data.splits.items()})
             self._read = (task, data)
         return self._read[1]

@@ -22,7 +22,7 @@ from bitfit.inference.predictor import Predictor
 from bitfit.inference.task_data import Data, task_data
 from bitfit.runtime.precision import Precision
 
-PREFERRED = ("test", "validation")  # where no part is asked for: the first of them that has labels
+PREFERRED = ("test", "validation")  # where no split is asked for: the first of them that has labels
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def evaluation(
     chosen = _chosen(scored, split)
     notes = list(scored.notes)
     if split is None and chosen not in (PREFERRED[0], ALL):
-        notes.append(f"'{scored.task.name}' has no labelled part 'test': scored on '{chosen}'")
+        notes.append(f"'{scored.task.name}' has no labelled split 'test': scored on '{chosen}'")
     examples = scored.splits[chosen]
     predictor = Predictor(backbone, delta, precision, notes.append, device)
     scores = score(delta.task, examples, predictor.outputs(examples))
@@ -95,17 +95,17 @@ def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:
 
 
 def _chosen(data: TaskTable | TaskData, split: str | None) -> str:
-    """The part that is asked for, or the preferred one that is there."""
+    """The split that is asked for, or the preferred one that is there."""
     chosen = split or next((name for name in PREFERRED if name in data.splits), next(iter(data.splits)))
     if chosen not in data.splits:
         raise RequestError(
-            f"The task '{data.task.name}' has no labelled part '{chosen}'. {nearest(chosen, data.splits)}"
+            f"The task '{data.task.name}' has no labelled split '{chosen}'. {nearest(chosen, data.splits)}"
         )
     return chosen
 
 
 def _read(backbone: Backbone, data: Data, split: str | None, options: DataOptions) -> TaskData:
-    """Only the part that is scored is tokenized: train may be a hundred times as large."""
+    """Only the split that is scored is tokenized: train may be a hundred times as large."""
     if isinstance(data, TaskData):
         return task_data(backbone, data, options)
     table = load_task(data, options=options)
@@ -175,10 +175,10 @@ def _digests(delta: Delta) -> Mapping[str, str]:
 
 def _other_rows(delta: Delta, data: TaskData, split: str) -> list[str]:
     """Remarks on rows that are not those of training, or are those that it learnt from."""
-    known, here = _digests(delta), digest(data.splits[split])
-    if here == known.get("train"):
+    known, content = _digests(delta), digest(data.splits[split])
+    if content == known.get("train"):
         return [f"'{split}' holds the rows that the delta was trained on: its scores flatter"]
-    if split in known and here != known[split]:
+    if split in known and content != known[split]:
         length = data.task.max_length
         cut = "" if length == delta.task.max_length else f", cut at {length} pieces and not at {delta.task.max_length}"
         return [f"'{split}' holds other rows than in training{cut}: another --data-dir, or files that were changed"]

@@ -133,12 +133,12 @@ def predict_file(
     scanned = scan(reading.path, inputs, ROWS)
     writer = _writer(ending, scanned, delta.task, reading)
     with PartialFile(out) as parts:
-        there, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
-        job, kept = _job(parts, _asked(delta, reading, ending), (precision, there), watcher)
+        torch_device, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
+        job, resumed = _job(parts, _asked(delta, reading, ending), (precision, torch_device), watcher)
         compute, kind = job["surroundings"]["compute"], job["surroundings"]["device"]
         predictor = Predictor(backbone, delta, compute, watcher.note, kind)
         filling = _Filling(predictor, inputs, reading, writer)
-        return filling.fill(parts, scanned.rows, kept, watcher)
+        return filling.fill(parts, scanned.rows, resumed, watcher)
 
 
 def answered(
@@ -163,23 +163,23 @@ class _Filling:
     reading: InputFile
     writer: AnswerWriter
 
-    def fill(self, parts: PartialFile, rows: int, kept: bool, watcher: Watcher) -> Written:
+    def fill(self, parts: PartialFile, rows: int, resumed: bool, watcher: Watcher) -> Written:
         """Answer what is not answered yet, then make the whole."""
         done, before, number = 0, 0, 0
         for number, chunk in enumerate(read_chunks(self.reading.path, ROWS), start=1):
-            if kept and parts.path(number - 1).exists():
+            if resumed and parts.path(number - 1).exists():
                 before += len(chunk)
             else:
-                parts.put(number - 1, self._part(chunk))
+                parts.put(number - 1, self._encoded(chunk))
             done += len(chunk)
             watcher.answered(done, rows, before)
         parts.join(number, self.writer.join)
         return Written(done, before)
 
-    def _part(self, chunk: Chunk) -> bytes:
+    def _encoded(self, chunk: Chunk) -> bytes:
         """The rows with their answers."""
         answers = self.predictor.answers(self.inputs.table(chunk, []))
-        return self.writer.part(self._columns(chunk, answers))
+        return self.writer.encode(self._columns(chunk, answers))
 
     def _columns(self, chunk: Chunk, answers: list[Answer]) -> dict[str, Any]:
         """Every column of the output; a part of JSON lines may lack some."""
@@ -209,14 +209,14 @@ def _job(
 
     `auto` measures the processor, but a job that goes on keeps to what it began with.
     """
-    there, (precision, device) = parts.maybe_get_job(), machine
-    if there is not None and there.get("asked") == asked:
-        before = there.get("surroundings", {})
+    saved, (precision, device) = parts.maybe_get_job(), machine
+    if saved is not None and saved.get("asked") == asked:
+        before = saved.get("surroundings", {})
         compute = before.get("compute")
         now = surroundings(compute_format(compute if precision == "auto" else precision, device), device)
         if {**before, "threads": 0} == {**now, "threads": 0}:
-            return there, True
-    if there is not None:
+            return saved, True
+    if saved is not None:
         watcher.note(f"{parts.folder} holds the beginning of other work (another input, delta or version): begun anew")
     job = {"asked": dict(asked), "surroundings": surroundings(compute_format(precision, device), device)}
     parts.begin(job)

@@ -91,9 +91,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], Arrays]:
 def _method(settings: dict[str, Any], tensors: Arrays, model: PreTrainedModel) -> Method:
     """The method that puts pairs exactly where the adapter has them."""
     wanted = {key.partition(".lora_")[0] for key in tensors if ".lora_" in key}
-    here = [site for site in sites(model) if site.name in wanted]
-    roles = {"query" if site.role == FUSED else site.role for site in here}
-    layers = sorted({site.layer for site in here if site.layer is not None})
+    adapted = [site for site in sites(model) if site.name in wanted]
+    roles = {"query" if site.role == FUSED else site.role for site in adapted}
+    layers = sorted({site.layer for site in adapted if site.layer is not None})
     words = [f"r={settings.get('r')}", f"alpha={settings.get('lora_alpha')}", *sorted(roles)]
     every = {site.layer for site in sites(model) if site.layer is not None}
     where = "" if set(layers) == every else "@" + ",".join(map(str, layers))

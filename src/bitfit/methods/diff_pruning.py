@@ -170,9 +170,9 @@ class GatedTheta(ThetaMap):
 
     def rates(self) -> Tensor:
         """Gates have a learning rate of their own."""
-        found = torch.ones(self.size)
-        found[self.values :] = GATE_RATE / self.rate
-        return found
+        rates = torch.ones(self.size)
+        rates[self.values :] = GATE_RATE / self.rate
+        return rates
 
     def tensors(self, theta: Tensor) -> dict[str, Tensor]:
         """Every gate as it stands, without a draw."""
@@ -202,11 +202,11 @@ class GatedTheta(ThetaMap):
 
     def shares(self, parts: "ThetaParts", draws: Tensor | None) -> tuple[Tensor, Tensor]:
         """The gates of all elements, and of whole tensors: as many as there are, or none."""
-        found = torch.empty_like(parts.odds), torch.empty_like(parts.whole_odds)
-        bits = (None, None) if draws is None else draws.split([len(share) for share in found])
-        fill_shares(parts.odds, bits[0], found[0])
-        fill_shares(parts.whole_odds, bits[1], found[1])
-        return found
+        gates = torch.empty_like(parts.odds), torch.empty_like(parts.whole_odds)
+        bits = (None, None) if draws is None else draws.split([len(share) for share in gates])
+        fill_shares(parts.odds, bits[0], gates[0])
+        fill_shares(parts.whole_odds, bits[1], gates[1])
+        return gates
 
     def factors(self, wholes: Tensor) -> list[float]:
         """The gate of each whole tensor; 1 where they have none."""
@@ -280,8 +280,8 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None, None]:
         theta, shares, wholes = ctx.saved_tensors
         gated: GatedTheta = ctx.gated
-        found = torch.empty_like(theta)
-        parts, to = gated.parts(theta), gated.parts(found)
+        to_theta = torch.empty_like(theta)
+        parts, to = gated.parts(theta), gated.parts(to_theta)
         to_wholes = torch.zeros(len(gated.gated), device=gated.device)
         for number, (at, whole) in enumerate(zip(gated.spans, gated.factors(wholes), strict=True)):
             grad, filled = grads[number], (to.differences[at], to.odds[at])
@@ -293,4 +293,4 @@ class _Gated(torch.autograd.Function):
             torch.mul(to_wholes, slopes(wholes), out=to.whole_odds)
         for part, grad in zip(to.head.split(gated.head_sizes), grads[len(gated.gated) :], strict=True):
             part.zero_() if grad is None else part.copy_(grad)
-        return found, None, None
+        return to_theta, None, None

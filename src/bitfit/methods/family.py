@@ -142,14 +142,14 @@ class InsertingFamily(Family):
 
     def inserted(self, model: nn.Module) -> tuple[str, ...]:
         """The names of the new parameters in a model that carries them; another is refused."""
-        there = maybe_get_insertion(model)
-        if there is None or there.method != self.name.text:
+        carried = maybe_get_insertion(model)
+        if carried is None or carried.method != self.name.text:
             text = self.name.text
             raise RequestError(
                 f"'{text}' puts new parameters into a model, and this {type(model).__name__} does not have them. Put "
                 f"them in first: bitfit.Method.parse('{text}').insert(model)."
             )
-        return there.names
+        return carried.names
 
     def slots(self, model: nn.Module, seed: int) -> list[Slot]:
         del seed

@@ -40,8 +40,8 @@ def maybe_get_insertion(model: nn.Module) -> Insertion | None:
 
 def own_parameters(model: nn.Module) -> list[str]:
     """The names of a model's parameters, but for those that a method put in."""
-    there = maybe_get_insertion(model)
-    new = frozenset() if there is None else frozenset(there.names)
+    carried = maybe_get_insertion(model)
+    new = frozenset() if carried is None else frozenset(carried.names)
     return [name for name, _ in model.named_parameters() if name not in new]
 
 
@@ -50,12 +50,12 @@ def insert(model: nn.Module, method: str, put_in: Callable[[nn.Module], Undo]) -
 
     Where the model carries this method's parameters already they stay, and undoing is left to whoever put them in.
     """
-    there = maybe_get_insertion(model)
-    if there is not None and there.method == method:
-        return Insertion(method, there.names)
-    if there is not None:
+    carried = maybe_get_insertion(model)
+    if carried is not None and carried.method == method:
+        return Insertion(method, carried.names)
+    if carried is not None:
         raise RequestError(
-            f"The model already carries the new parameters of '{there.method}', so '{method}' finds no "
+            f"The model already carries the new parameters of '{carried.method}', so '{method}' finds no "
             "untouched one. Use a fresh task model."
         )
     before = {id(parameter) for parameter in model.parameters()}

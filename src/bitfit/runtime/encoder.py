@@ -86,8 +86,8 @@ class Encoder:
             return self._run(batch, {}, Pass(batch.layout))
         span = LayerSpan(end=self.boundary)
         self._run(batch, {}, Pass(batch.layout, span=span))
-        assert span.found is not None
-        return span.found[0, : len(batch.ids)]
+        assert span.end_states is not None
+        return span.end_states[0, : len(batch.ids)]
 
     def layers_below(self, names: Iterable[str]) -> int:
         """How many layers lie below all these parameters, so that their hidden states never change.
@@ -131,7 +131,7 @@ def _follow_span(layer: nn.Module, number: int) -> None:
         if span is None:
             return run(hidden_states, *args, **options)
         if span.end is not None and number >= span.end:
-            span.found = hidden_states if number == span.end else span.found
+            span.end_states = hidden_states if number == span.end else span.end_states
             return hidden_states
         if number < span.begin and span.states is not None:
             return hidden_states
@@ -152,8 +152,8 @@ def move(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         for leaf, parameter in module._parameters.items():
             if parameter is not None:
-                there = moved.setdefault(id(parameter), nn.Parameter(parameter.detach().to(device), False))
-                module._parameters[leaf] = there  # type: ignore[assignment]
+                on_device = moved.setdefault(id(parameter), nn.Parameter(parameter.detach().to(device), False))
+                module._parameters[leaf] = on_device  # type: ignore[assignment]
         for leaf, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[leaf] = moved.setdefault(id(buffer), buffer.to(device))

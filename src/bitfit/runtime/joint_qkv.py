@@ -90,11 +90,11 @@ class _JointLinear(torch.autograd.Function):
 
 def _side_by_side_or_none(biases: Sequence[Tensor | None], size: int) -> Tensor | None:
     """One bias of all layers, zero for those without; for each row where one of them has one for each."""
-    there = [bias for bias in biases if bias is not None]
-    if not there:
+    given = [bias for bias in biases if bias is not None]
+    if not given:
         return None
-    shape = next((bias.shape for bias in there if bias.dim() == 2), there[0].shape)
-    zero = there[0].new_zeros(())
+    shape = next((bias.shape for bias in given if bias.dim() == 2), given[0].shape)
+    zero = given[0].new_zeros(())
     return torch.cat([(zero if bias is None else bias).expand(*shape[:-1], size) for bias in biases], -1)
 
 

@@ -27,7 +27,7 @@ class LayerSpan:
     draws: Draws | None = None  # of that one and all above
     states: Tensor | None = None  # what that one is given; None: it is computed by the layers below, without dropout
     end: int | None = None  # the first that no longer runs
-    found: Tensor | None = None  # what that one would have been given
+    end_states: Tensor | None = None  # what that one would have been given
 
 
 @dataclass

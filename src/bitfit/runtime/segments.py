@@ -63,12 +63,12 @@ class Segments:
 
     @cached_property
     def padded(self) -> tuple[Tensor, Tensor]:
-        """With all rows as long as the longest: the entry at each place, and the place of each entry."""
+        """With all rows as long as the longest: the entry at each position, and the position of each entry."""
         counts, longest = np.asarray(self.counts), max(self.counts)
         step = np.arange(longest)[None, :]
-        here = np.where(step < counts[:, None], np.asarray(self.bounds[:-1])[:, None] + step, 0)
-        there = np.flatnonzero(step < counts[:, None])
-        return as_tensor(here.reshape(-1), self.device), as_tensor(there, self.device)
+        entries = np.where(step < counts[:, None], np.asarray(self.bounds[:-1])[:, None] + step, 0)
+        filled = np.flatnonzero(step < counts[:, None])
+        return as_tensor(entries.reshape(-1), self.device), as_tensor(filled, self.device)
 
 
 def bias_sums(gradient: Tensor, segments: Segments | None, many: bool) -> Tensor:
@@ -105,13 +105,13 @@ def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None, segments: Seg
 
 
 def _padded_product(flat: Tensor, weight: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:
-    here, there = segments.padded
+    entries, filled = segments.padded
     alike = len(set(segments.counts)) == 1
-    rows = (flat if alike else flat.index_select(0, here)).view(segments.rows, -1, flat.shape[1])
+    rows = (flat if alike else flat.index_select(0, entries)).view(segments.rows, -1, flat.shape[1])
     turned = weight.transpose(1, 2)
     answers = torch.bmm(rows, turned) if bias is None else torch.baddbmm(bias[:, None], rows, turned)
     answers = answers.flatten(0, 1)
-    return answers if alike else answers.index_select(0, there)
+    return answers if alike else answers.index_select(0, filled)
 
 
 def _product_by_row(flat: Tensor, weight: Tensor, bias: Tensor | None, bounds: Sequence[int]) -> Tensor:

@@ -24,9 +24,9 @@ def insert(module: nn.Module, leaves: Sequence[Leaf], width: int | None = None) 
 
     `width` is the size of what a block gives, which its parameters do not tell; layers and norms need none.
     """
-    there = [leaf for leaf in leaves if leaf in module._parameters]
-    if there:
-        raise ValueError(f"{type(module).__name__} has a {there[0]} already; take it out before another is put in.")
+    present = [leaf for leaf in leaves if leaf in module._parameters]
+    if present:
+        raise ValueError(f"{type(module).__name__} has a {present[0]} already; take it out before another is put in.")
     device = next(module.parameters()).device
     for leaf in leaves:
         size = width if width is not None else _width(module, leaf)

@@ -188,17 +188,17 @@ class CheckpointWriter:
             self.say(f"The last bits may differ from those of an undisturbed run: {'; '.join(changed)}")
 
 
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
+def differences(saved: Any, wanted: Any, name: str = "") -> list[str]:
     """What two JSON values disagree in, in words, each with its place."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        keys = dict.fromkeys([*there, *here])
-        return [text for key in keys for text in differences(there.get(key), here.get(key), f"{name} {key}".strip())]
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        pairs = enumerate(zip(there, here, strict=True), start=1)
+    if isinstance(saved, Mapping) and isinstance(wanted, Mapping):
+        keys = dict.fromkeys([*saved, *wanted])
+        return [text for key in keys for text in differences(saved.get(key), wanted.get(key), f"{name} {key}".strip())]
+    if isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
+        pairs = enumerate(zip(saved, wanted, strict=True), start=1)
         return [text for i, (a, b) in pairs for text in differences(a, b, f"{name} {i}".strip())]
-    if there == here:
+    if saved == wanted:
         return []
-    return [f"{name}: {_short(there)} there, {_short(here)} here"]
+    return [f"{name}: {_short(saved)} there, {_short(wanted)} here"]
 
 
 def _short(value: Any) -> str:

@@ -303,10 +303,10 @@ def _taken(theta: Tensor) -> Tensor:
     return grad
 
 
-def _refuse_another_device(there: str, here: str) -> None:
+def _refuse_another_device(saved: str, current: str) -> None:
     """Each kind of device has draws of its own kind."""
-    if there != here:
+    if saved != current:
         raise RequestError(
-            f"The checkpoint was taken on the device '{there}', and this run is on '{here}', where dropout is drawn "
-            f"otherwise. Go on with --device {there}, choose another --out, or start afresh with --overwrite."
+            f"The checkpoint was taken on the device '{saved}', and this run is on '{current}', where dropout is drawn "
+            f"otherwise. Go on with --device {saved}, choose another --out, or start afresh with --overwrite."
         )

@@ -37,11 +37,11 @@ class RowOrder:
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """The examples of a step, counted from 0 over all epochs; not to be written to."""
-        epoch, here = divmod(step, self.steps_an_epoch)
+        epoch, number = divmod(step, self.steps_an_epoch)
         if epoch != self._epoch:
             self._epoch, self._shuffled = epoch, shuffled(self.seed, epoch, self.examples)
             self._shuffled.flags.writeable = False
-        return self._shuffled[here * self.batch_size : (here + 1) * self.batch_size]
+        return self._shuffled[number * self.batch_size : (number + 1) * self.batch_size]
 
 
 def micro_batches(row: int, examples: NDArray[np.int64], lengths: NDArray[np.int64], budget: int) -> list[MicroBatch]:

@@ -58,9 +58,9 @@ def term_scores(sample: Sample, plain: nn.Module, *, short_run: bool = True) -> 
     spans = _spans(sample.theta)
     scored = []
     for term in affordable_terms(plain):
-        here = slice(*spans[term.name, term.part])
-        moved = None if change is None else float(change[here].mean())
-        scored.append(Scored(term, float(gradient[here].mean()), float(fisher[here].mean()), moved))
+        span = slice(*spans[term.name, term.part])
+        moved = None if change is None else float(change[span].mean())
+        scored.append(Scored(term, float(gradient[span].mean()), float(fisher[span].mean()), moved))
     return scored
 
 

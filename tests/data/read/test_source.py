@@ -78,7 +78,7 @@ def test_what_a_score_is_of_goes_with_the_examples(tmp_path: Path, tokenizer: Pr
 def test_rows_to_answer_are_in_the_releases_order(tmp_path: Path) -> None:
     rows = rows_to_answer(KNOWN["mnli"], "test", DataOptions(data_dir=glue(tmp_path)))
     assert rows.to_pydict()["premise"] == [f"text {index}" for index in (4, 3, 2, 1, 0)]
-    with pytest.raises(DataError, match="no part 'test_mismatched'"):
+    with pytest.raises(DataError, match="no split 'test_mismatched'"):
         rows_to_answer(KNOWN["mnli"], "test_mismatched", DataOptions(data_dir=tmp_path))
 
 
@@ -134,7 +134,7 @@ def test_tags_take_the_names_that_the_copy_states(tmp_path: Path) -> None:
         ({"sentence": ["a"], "labels": [1]}, "lacks the columns label; it has sentence, labels"),
         ({"sentence": ["a"], "label": [["x"]]}, "a column of another type"),
         ({"sentence": ["a", "b"], "label": [1, 7]}, "row 2 has a label that is not one of its labels"),
-        ({"sentence": ["a"], "label": [-1]}, "no train part"),
+        ({"sentence": ["a"], "label": [-1]}, "no train split"),
     ],
 )
 def test_damaged_copies(tmp_path: Path, columns: dict[str, list[object]], words: str) -> None:

@@ -30,7 +30,7 @@ def written(ending: str, folder: Path, size: int) -> bytes:
     writer, out, parts = WRITERS[ending](TYPES), io.BytesIO(), []
     for start in range(0, 5, size):
         parts.append(folder / str(start))
-        parts[-1].write_bytes(writer.part({name: values[start : start + size] for name, values in ROWS.items()}))
+        parts[-1].write_bytes(writer.encode({name: values[start : start + size] for name, values in ROWS.items()}))
     writer.join(parts, out)
     return out.getvalue()
 

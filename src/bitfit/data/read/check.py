@@ -79,7 +79,7 @@ def text_problem(value: Any) -> str | None:
 
 
 def has_labels(chunk: Chunk, label: str) -> bool:
-    """Whether any row has its label; a part without any is one to predict, not to score."""
+    """Whether any row has its label; a split without any is one to predict, not to score."""
     return any(not _missing(value) for value in chunk.columns.get(label, ()))
 
 

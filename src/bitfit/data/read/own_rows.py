@@ -57,7 +57,7 @@ def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
             columns = {column: rows[column].to_pylist() for column in rows.column_names}
             chunks.setdefault(ours, []).append(Chunk(f"{copy.source}/{split}", columns, 1, None, copy.label_names))
     if "train" not in chunks:
-        raise DataError(f"{copy.source} has no train part; found {', '.join(copy.splits)}.")
+        raise DataError(f"{copy.source} has no train split; found {', '.join(copy.splits)}.")
     return _Building(options.name or name, copy.source, chunks, options).table(())
 
 
@@ -201,7 +201,7 @@ def _label_order(name: str) -> tuple[int, float, str]:
 def _with_validation(splits: dict[str, pa.Table], task: Task, source: str, notes: list[str]) -> dict[str, pa.Table]:
     if "validation" in splits:
         if not splits["validation"].num_rows:
-            raise DataError(f"The validation part of {source} has no rows. Remove it, and bitfit holds some out.")
+            raise DataError(f"The validation split of {source} has no rows. Remove it, and bitfit holds some out.")
         return splits
     if splits["train"].num_rows < 2:
         raise DataError(f"{source} has 1 row; at least 2 are needed to train on one and validate on another.")
@@ -209,7 +209,7 @@ def _with_validation(splits: dict[str, pa.Table], task: Task, source: str, notes
     train, validation = hold_out(splits["train"], classes)
     if not validation.num_rows:
         raise DataError(
-            f"{source} has no validation part and no class has 2 rows, so that none can be held out. "
+            f"{source} has no validation split and no class has 2 rows, so that none can be held out. "
             "Add rows, or a file of validation rows in a folder."
         )
     notes.append(held_out_note(validation, classes is not None))

@@ -59,7 +59,7 @@ def rows_to_answer(known: Known, split: str, options: DataOptions = DEFAULTS) ->
     """The rows of one test set of a known task, with labels or without, in the release's order."""
     copy = _copy(known, options)
     if split not in copy.splits:
-        raise DataError(f"The copy of '{known.task.name}' in {copy.source} has no part '{known.release_name(split)}'.")
+        raise DataError(f"The copy of '{known.task.name}' in {copy.source} has no split '{known.release_name(split)}'.")
     rows = copy.splits[split]
     if "idx" in rows.column_names:
         rows = rows.sort_by("idx")
@@ -74,7 +74,7 @@ def _known(known: Known, options: DataOptions) -> TaskTable:
     tables = {split: to_task_table(rows, task, copy.label_names, copy.source) for split, rows in copy.splits.items()}
     labelled, unlabelled = _parted(tables, task)
     if "train" not in labelled:
-        raise DataError(f"The copy of '{task.name}' in {copy.source} has no train part.")
+        raise DataError(f"The copy of '{task.name}' in {copy.source} has no train split.")
     notes = [f"{task.name}: read from {copy.source}"]
     if known.caution:
         notes.append(f"{task.name}: {known.caution}")

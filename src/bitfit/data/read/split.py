@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bitfit.data.read.formats import READERS
 from bitfit.errors import DataError
 
-SPLIT_SEED = 2022  # every part that bitfit holds out by itself; never the user's seed, so that runs compare
+SPLIT_SEED = 2022  # every split that bitfit holds out by itself; never the user's seed, so that runs compare
 HELD_OUT = 0.1
 
 

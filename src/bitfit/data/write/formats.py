@@ -30,7 +30,7 @@ class AnswerWriter(Protocol):
     def types(self) -> Mapping[str, pa.DataType | None]:
         """The columns in order; None where the values have no common type."""
 
-    def part(self, rows: Rows) -> bytes:
+    def encode(self, rows: Rows) -> bytes:
         """Some rows; those of all columns, in their order."""
 
     def join(self, parts: Sequence[Path], out: IO[bytes]) -> None:
@@ -43,7 +43,7 @@ class CsvAnswers:
 
     types: Mapping[str, pa.DataType | None]
 
-    def part(self, rows: Rows) -> bytes:
+    def encode(self, rows: Rows) -> bytes:
         return _separated(zip(*rows.values(), strict=True))
 
     def join(self, parts: Sequence[Path], out: IO[bytes]) -> None:
@@ -57,7 +57,7 @@ class JsonAnswers:
 
     types: Mapping[str, pa.DataType | None]
 
-    def part(self, rows: Rows) -> bytes:
+    def encode(self, rows: Rows) -> bytes:
         lines = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
         return "".join(_json(line) + "\n" for line in lines).encode()
 
@@ -76,7 +76,7 @@ class ParquetAnswers:
         """The file's columns."""
         return pa.schema([(name, pa.string() if kind is None else kind) for name, kind in self.types.items()])
 
-    def part(self, rows: Rows) -> bytes:
+    def encode(self, rows: Rows) -> bytes:
         columns = [
             pa.array([_plain(value) for value in values] if self.types[name] is None else values, field.type)
             for (name, values), field in zip(rows.items(), self.schema, strict=True)
