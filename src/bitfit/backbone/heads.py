@@ -25,7 +25,7 @@ class Head:
 
     kind: HeadKind
     outputs: int  # labels of a class or tags; 1 for a number; 2 for a span (start, end)
-    pool: Pool = "first"  # texts only; "first" is the architecture's own summary token
+    pool: Pool | None = None  # texts only; "first" is the architecture's own summary token; None: as the backbone asks
 
 
 def head_names(model: PreTrainedModel) -> tuple[str, ...]:

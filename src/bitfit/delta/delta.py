@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import bitfit  # for `predict`, which is loaded on first use: its folder stands above this one
+from bitfit.backbone.heads import OwnTask
 from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
@@ -77,6 +78,7 @@ class Delta:
     def __post_init__(self) -> None:
         if problem := self.task.labels_problem:
             raise DeltaError(problem)
+        object.__setattr__(self, "task", self.task.on("first"))
         _check_slots(self.slots)
         _check_values(self.slots, self.values)
 
@@ -104,7 +106,7 @@ class Delta:
             raise RequestError(f"Expected a Selection: bitfit.select(model, 'bitfit'); found {selection!r:.80}.")
         if not isinstance(task, Task):
             raise RequestError(f"Expected a Task: bitfit.Task('mood', labels=[...]); found {task!r:.80}.")
-        backbone = as_backbone(backbone)
+        backbone, task = as_backbone(backbone), task.on("mean" if isinstance(model, OwnTask) else "first")
         slots = with_whole_head(selection, model)
         where = (backbone.name, backbone.fingerprint, selection.method, selection.head)
         delta = cls(*where, slots, read_values(slots, model), task, versions=versions_now())

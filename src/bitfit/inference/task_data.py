@@ -22,7 +22,9 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     if isinstance(task, TaskData):
         options.refuse("TaskData", [field.name for field in fields(options) if field.name != "seed"])
         return task
-    return tokenize(_readable(backbone, load_task(task, options=options), options), backbone.reader)
+    table = load_task(task, options=options)
+    table = replace(table, task=table.task.on(backbone.pool_for(table.task.kind)))
+    return tokenize(_readable(backbone, table, options), backbone.reader)
 
 
 def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> TaskTable:

@@ -174,6 +174,6 @@ def _table(name: str, labels: tuple[str, ...], rows: dict[str, pa.Table], option
         rows["train"], rows["validation"] = hold_out(rows["train"], classes)
         notes.append(held_out_note(rows["validation"], by_class=True, what="images"))
     ordered = {split: rows[split] for split in SPLIT_WORDS if split in rows}
-    task = Task(name, "class", (IMAGE,), LABEL, labels, ("accuracy", "macro_f1"), pool=options.pool or "first")
+    task = Task(name, "class", (IMAGE,), LABEL, labels, ("accuracy", "macro_f1"), pool=options.pool)
     measured = {split: f"{images.num_rows:,}" for split, images in ordered.items()}
     return TaskTable(task, ordered, tuple(notes), measured_on=measured)

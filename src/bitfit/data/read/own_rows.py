@@ -137,7 +137,7 @@ class _Building:
             labels=labels,
             metrics=("entity_f1", "accuracy") if entities else METRICS[columns.kind],
             max_length=length,
-            pool=self.options.pool or "first",
+            pool=self.options.pool,
             stride=min(SPAN_STRIDE, length // 4) if span else 0,
         )
 
