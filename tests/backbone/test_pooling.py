@@ -14,6 +14,7 @@ import bitfit
 from bitfit.backbone.heads import Head
 from bitfit.backbone.pooling import made_for
 from bitfit.data.task import Task
+from bitfit.watcher import Watcher
 from tests.models import tiny, tiny_backbone, tiny_tokenizer
 
 OLDER = "sentence_transformers.models.Pooling"
@@ -74,6 +75,22 @@ def test_a_head_reads_what_the_backbone_was_made_for_and_the_delta_says_it(folde
     delta = bitfit.train(backbone, data, epochs=1, options={"pool": "first"}).delta
     assert delta.task.pool == "first"
     assert bitfit.Delta.from_bytes(delta.to_bytes()).task.pool == "first"
+
+
+def test_a_default_other_than_the_architectures_own_is_said(folder: Path) -> None:
+    said: list[str] = []
+
+    class Listener(Watcher):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    watcher = Listener()
+    data = (["a b", "c d"] * 10, ["p", "n"] * 10)
+    bitfit.train(folder, data, epochs=1, watcher=watcher)
+    assert f"in-memory: the head reads the mean of a text's tokens, for which '{folder}' was made" in said
+    said.clear()
+    bitfit.train(folder, data, epochs=1, watcher=watcher, options={"pool": "mean"})
+    assert not any("reads the" in note for note in said)
 
 
 def test_without_a_word_it_is_the_architectures_own() -> None:

@@ -23,8 +23,17 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
         options.refuse("TaskData", [field.name for field in fields(options) if field.name != "seed"])
         return task
     table = load_task(task, options=options)
-    table = replace(table, task=table.task.on(backbone.pool_for(table.task.kind)))
-    return tokenize(_readable(backbone, table, options), backbone.reader)
+    return tokenize(_readable(backbone, _pooled(backbone, table), options), backbone.reader)
+
+
+def _pooled(backbone: Backbone, table: TaskTable) -> TaskTable:
+    """What a head reads of a text settled: as asked, or as the backbone was made for, which is said where it differs
+    from what the architecture's own head does."""
+    pool = backbone.pool_for(table.task.kind)
+    if table.task.pool is not None or pool == "first":
+        return replace(table, task=table.task.on(pool))
+    note = f"{table.task.name}: the head reads the {pool} of a text's tokens, for which '{backbone.name}' was made"
+    return replace(table, task=table.task.on(pool), notes=(*table.notes, note))
 
 
 def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> TaskTable:
