@@ -1,4 +1,4 @@
-"""How a model was made to turn a text into one vector, where its folder says so as sentence-transformers writes it."""
+"""How a model was made to turn a text into one vector, as its folder may say."""
 
 import json
 import logging
