@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_refused_with_the_way_out(model_type: str, method: 
 def test_a_model_takes_the_new_parameters_of_one_method() -> None:
     model = tiny_backbone("bert").task_model(Head("class", 3))
     Method.parse("lora").insert(model)
-    with pytest.raises(RequestError, match="already carries the new parameters of 'lora'"):
+    with pytest.raises(RequestError, match="carries the new parameters of 'lora', so 'houlsby' finds no untouched one"):
         Method.parse("houlsby").insert(model)
 
 

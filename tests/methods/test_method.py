@@ -59,6 +59,12 @@ def test_methods_differ_by_name_and_head() -> None:
         ("bitfit@-1", "Layers look like"),
         ("diff-pruning[half]", "prunes the whole encoder"),
         ("random-uniform@1", "draws from the whole encoder"),
+        ("bitfit[qeury]", "names no term: 'qeury'. Did you mean 'query'"),
+        ("bitfit[all-but-pooller]", "names no term: 'pooller'. Did you mean 'pooler'"),
+        ("added-bias[b_q,vaule]", "names no term: 'vaule'. Did you mean 'value'"),
+        ("added-bias[zz]", "names no term: 'zz'. Known: attention_norm"),
+        ("added-bias[auto:5000]", "names no term: 'auto:5000'"),
+        ("added-bias[pooler,no-pooler]", "asks for the pooler and leaves it out"),
     ],
 )
 def test_what_is_wrong_in_a_name_is_found_without_a_model(text: str, words: str) -> None:
@@ -99,12 +105,28 @@ def test_the_count_is_that_of_a_model_that_carries_the_new_parameters(name: str)
     assert method.select(model).size == counted == method.count(model)
 
 
-@pytest.mark.parametrize("name", ["full", "layernorm"])
-def test_what_another_method_put_in_does_not_train(name: str) -> None:
-    model = tiny_backbone("bert").task_model(Head("class", 3))
-    wanted = Method.parse(name).select(model).slots
-    Method.parse("gain-and-bias").insert(model)
-    assert Method.parse(name).select(model).slots == wanted
+@pytest.mark.parametrize("inserted", ["red", "lora", "houlsby[4]"])
+@pytest.mark.parametrize("name", ["bitfit", "full", "layernorm", "frozen", "random-uniform", "random-lines", "ia3"])
+def test_a_model_that_carries_anothers_parameters_is_refused(name: str, inserted: str) -> None:
+    model, method = tiny_backbone("bert").task_model(Head("class", 3)), Method.parse(name)
+    wanted = None if method.inserts else method.select(model)
+    insertion = Method.parse(inserted).insert(model)
+    words = re.escape(f"carries the new parameters of '{inserted}', so '{name}' finds no untouched one. Use a fresh")
+    for call in (method.select, method.count, method.check, method.insert):
+        with pytest.raises(RequestError, match=words):
+            call(model)
+    insertion.undo()
+    assert wanted is None or method.select(model) == wanted
+
+
+@pytest.mark.parametrize("name", ["lora", "houlsby[4]", "red", "added-bias"])
+def test_new_parameters_are_frozen_until_they_are_selected(name: str) -> None:
+    model = tiny_backbone("t5" if name == "added-bias" else "bert").task_model(Head("class", 3))
+    names = Method.parse(name).insert(model).names
+    assert names
+    assert not any(model.get_parameter(new).requires_grad for new in names)
+    Method.parse(name).select(model).freeze()
+    assert any(model.get_parameter(new).requires_grad for new in names)
 
 
 def test_a_backbone_or_a_name_in_place_of_a_model_is_refused_with_what_to_give() -> None:

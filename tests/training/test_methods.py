@@ -175,7 +175,7 @@ class Unread:
         ("bitfit[auto:0%]", "must lie between the smallest term"),
         ("bitfit[auto:much]", "A budget looks like"),
         ("bitfit[auto:2%]@0", "over all layers"),
-        ("bitfit[b_m9]", "names no term"),
+        ("bitfit[b_m9]", "names no term: 'b_m9'. Did you mean"),
         ("bitfit@9", "the model has 2 layers"),
         ("diff-pruning[half]", r"or 'diff-pruning\[structured\]'"),
         ("added-bias", "'bitfit' trains those"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PretrainedConfig
 
-from bitfit.backbone.architectures import Architecture, Fusion, architecture, ends, unlisted_outside
+from bitfit.backbone.architectures import UNKNOWN, Architecture, Fusion, architecture, ends, unlisted_outside
 from bitfit.errors import RequestError
 
 SYMBOLS = {
@@ -201,13 +201,13 @@ def _site(full: str, name: str, module: nn.Module, layers: Mapping[str, _Layer],
     layer = _layer_of(name, layers)
     if layer is None:
         outside = unlisted_outside() if map_ is None else map_.outside
-        return Site(full, outside.get(name, "other"), None)
+        return Site(full, outside.get(name, UNKNOWN), None)
     inside = name[len(layer.name) + 1 :]
     if not inside:  # the block itself, where a method gave it parameters
         return Site(full, "block", layer.number)
     if map_ is not None and inside in map_.fused:
         return Site(full, "query_key_value", layer.number, map_.fused[inside])
-    role = _guess(inside, module) if layer.roles is None else layer.roles.get(inside, "other")
+    role = _guess(inside, module) if layer.roles is None else layer.roles.get(inside, UNKNOWN)
     return Site(full, role, layer.number)
 
 
@@ -221,8 +221,8 @@ def _guess(inside: str, module: nn.Module) -> str:
     """The role of the longest known end of a site, if the module is of a type that can have it."""
     parts = inside.split(".")
     tails = (".".join(parts[start:]) for start in range(len(parts)))
-    role = next((known for tail in tails if (known := ends().get(tail))), "other")
-    return role if role.endswith("_norm") == is_norm(module) else "other"
+    role = next((known for tail in tails if (known := ends().get(tail))), UNKNOWN)
+    return role if role.endswith("_norm") == is_norm(module) else UNKNOWN
 
 
 def _split(name: str, size: int, site: Site, config: PretrainedConfig | None) -> list[Term]:

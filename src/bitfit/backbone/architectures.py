@@ -11,6 +11,7 @@ Positions = Literal["absolute", "relative", "rotary", "disentangled"]
 Fusion = Literal["thirds", "heads"]
 Summary = Literal["first", "last"]
 FirstPosition = Literal["zero", "after padding"]
+UNKNOWN = "other"  # the role of what nobody knows
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def unlisted_outside() -> Mapping[str, str]:
     """For architectures that are not listed: place in the base model -> role."""
     known: Mapping[str, str] = _table()["unlisted"]["outside"]
     return known
+
+
+@cache
+def known_roles() -> frozenset[str]:
+    """Every role that a bias of some architecture can have."""
+    of_layers = (roles.values() for entry in listed().values() for roles in entry.layers.values())
+    outside = (entry.outside.values() for entry in listed().values())
+    return frozenset({UNKNOWN, *ends().values(), *unlisted_outside().values()}.union(*of_layers, *outside))
 
 
 @cache

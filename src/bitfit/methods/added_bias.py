@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from bitfit.backbone.anatomy import sites
 from bitfit.backbone.load import quiet
 from bitfit.errors import RequestError
-from bitfit.methods.bitfit import bias_slots
+from bitfit.methods.bitfit import bias_slots, check_terms
 from bitfit.methods.family import InsertingFamily
 from bitfit.methods.insertion import Undo
 from bitfit.methods.selection import Slot
@@ -29,6 +29,9 @@ class AddedBias(InsertingFamily):
     """New biases, of all terms and layers or of those named."""
 
     shares_a_pass = True
+
+    def __post_init__(self) -> None:
+        check_terms(self.name)
 
     def put_in(self, model: nn.Module) -> Undo:
         modules = dict(model.named_modules())

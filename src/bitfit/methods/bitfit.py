@@ -5,10 +5,12 @@ out, and so do layers after an @. `bitfit[auto:0.04%]` and `bitfit[auto:5000]` s
 """
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from torch import nn
 
 from bitfit.backbone.anatomy import SYMBOLS, Term, terms
+from bitfit.backbone.architectures import known_roles
 from bitfit.errors import RequestError, nearest
 from bitfit.methods.budget import Scored, choose_terms, ranked, size_of_budget
 from bitfit.methods.family import Family, layer_count
@@ -27,8 +29,8 @@ class BitFit(Family):
     is_bias_method = True
 
     def __post_init__(self) -> None:
-        if {POOLER, NO_POOLER} <= set(self.name.terms):
-            raise RequestError(f"'{self.name.text}' asks for the pooler and leaves it out. Give one of the two.")
+        if self.budget is None:
+            check_terms(self.name)
 
     @property
     def budget(self) -> str | None:
@@ -58,6 +60,16 @@ class BitFit(Family):
         return [slot for slot in bias_slots(model, MethodName("bitfit")) if (slot.name, slot.part) in bought]
 
 
+def check_terms(name: MethodName) -> None:
+    """Refuse terms in brackets that no model has, or that contradict one another."""
+    if {POOLER, NO_POOLER} <= set(name.terms):
+        raise RequestError(f"'{name.text}' asks for the pooler and leaves it out. Give one of the two.")
+    words = _words(known_roles())
+    for word in sorted(_wanted(name) | _left_out(name)):
+        if word not in words:
+            raise RequestError(f"'{name.text}' names no term: '{word}'. {nearest(word, words)}")
+
+
 def bias_slots(model: nn.Module, name: MethodName) -> list[Slot]:
     """The biases of the terms and layers that a name asks for."""
     biases = [term for term in terms(model) if term.role != "head"]
@@ -79,14 +91,26 @@ def bias_slots(model: nn.Module, name: MethodName) -> list[Slot]:
 def _roles(name: MethodName, biases: Iterable[Term]) -> set[str]:
     """The roles that the terms in brackets stand for."""
     known = {term.role for term in biases}
-    words = {role: role for role in sorted(known)} | {symbol: role for role, symbol in SYMBOLS.items() if role in known}
-    left_out = {word[len(ALL_BUT) :] for word in name.terms if word.startswith(ALL_BUT)}
-    wanted = {word for word in name.terms if not word.startswith(ALL_BUT) and word != NO_POOLER}
+    words, wanted, left_out = _words(known), _wanted(name), _left_out(name)
     for word in sorted(wanted | left_out):
         if word not in words:
             raise RequestError(f"'{name.text}' names no term of this model: '{word}'. {nearest(word, words)}")
     roles = {words[word] for word in wanted} | ({POOLER} & known) if wanted else known
     return roles - {words[word] for word in left_out} - ({POOLER} if NO_POOLER in name.terms else set())
+
+
+def _words(roles: AbstractSet[str]) -> dict[str, str]:
+    """What a term may be called, by role or by the paper's symbol -> its role."""
+    symbols = {symbol: role for role, symbol in SYMBOLS.items() if role in roles}
+    return {role: role for role in sorted(roles)} | symbols
+
+
+def _wanted(name: MethodName) -> set[str]:
+    return {word for word in name.terms if not word.startswith(ALL_BUT) and word != NO_POOLER}
+
+
+def _left_out(name: MethodName) -> set[str]:
+    return {word.removeprefix(ALL_BUT) for word in name.terms if word.startswith(ALL_BUT)}
 
 
 def _listing(biases: Iterable[Term]) -> str:

@@ -4,7 +4,6 @@ from torch import nn
 
 from bitfit.backbone.anatomy import Term, sites, terms
 from bitfit.methods.family import Family
-from bitfit.methods.insertion import own_parameters
 from bitfit.methods.selection import Slot
 
 
@@ -24,7 +23,7 @@ class Full(Family):
         for term in terms(model):
             split.setdefault(term.name, []).append(term)
         slots = []
-        for parameter in own_parameters(model):
+        for parameter, _ in model.named_parameters():
             module = parameter.rpartition(".")[0]
             if module not in inside or (layers is not None and inside[module] not in layers):
                 continue

@@ -38,11 +38,14 @@ def maybe_get_insertion(model: nn.Module) -> Insertion | None:
     return insertion if isinstance(insertion, Insertion) else None
 
 
-def own_parameters(model: nn.Module) -> list[str]:
-    """The names of a model's parameters, but for those that a method put in."""
+def check_untouched(model: nn.Module, method: str) -> None:
+    """Refuse a model that carries the new parameters of another method: its own may have other names by them."""
     carried = maybe_get_insertion(model)
-    new = frozenset() if carried is None else frozenset(carried.names)
-    return [name for name, _ in model.named_parameters() if name not in new]
+    if carried is not None and carried.method != method:
+        raise RequestError(
+            f"The model carries the new parameters of '{carried.method}', so '{method}' finds no untouched one. Use a "
+            "fresh task model, or call `undo` of what `insert` gave."
+        )
 
 
 def insert(model: nn.Module, method: str, put_in: Callable[[nn.Module], Undo]) -> Insertion:
@@ -51,24 +54,22 @@ def insert(model: nn.Module, method: str, put_in: Callable[[nn.Module], Undo]) -
     Where the model carries this method's parameters already they stay, and undoing is left to whoever put them in.
     """
     carried = maybe_get_insertion(model)
-    if carried is not None and carried.method == method:
-        return Insertion(method, carried.names)
     if carried is not None:
-        raise RequestError(
-            f"The model already carries the new parameters of '{carried.method}', so '{method}' finds no "
-            "untouched one. Use a fresh task model."
-        )
+        check_untouched(model, method)
+        return Insertion(method, carried.names)
     before = {id(parameter) for parameter in model.parameters()}
     with seeded(0):  # layers draw when they are made; what they drew is replaced afterwards
         undo = put_in(model)
-    names = tuple(key for key, parameter in model.named_parameters() if id(parameter) not in before)
+    new = {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in before}
+    for parameter in new.values():
+        parameter.requires_grad_(False)  # as the rest of the model's, until a selection says what trains
 
     def take_out() -> None:
         if maybe_get_insertion(model) is insertion:
             undo()
             object.__delattr__(model, _MARK)
 
-    insertion = Insertion(method, names, take_out)
+    insertion = Insertion(method, tuple(new), take_out)
     object.__setattr__(model, _MARK, insertion)
     return insertion
 

@@ -5,7 +5,6 @@ from torch import nn
 from bitfit.backbone.anatomy import is_norm, sites
 from bitfit.errors import RequestError
 from bitfit.methods.family import Family
-from bitfit.methods.insertion import own_parameters
 from bitfit.methods.selection import Slot
 
 
@@ -35,6 +34,6 @@ def norm_slots(model: nn.Module, layers: frozenset[int] | None = None) -> list[S
     }
     return [
         Slot.of_parameter(model, parameter)
-        for parameter in own_parameters(model)
+        for parameter, _ in model.named_parameters()
         if parameter.rpartition(".")[0] in norms
     ]

@@ -11,7 +11,7 @@ from bitfit.backbone.anatomy import check_model
 from bitfit.errors import RequestError
 from bitfit.methods.budget import Scored
 from bitfit.methods.family import Family
-from bitfit.methods.insertion import Insertion
+from bitfit.methods.insertion import Insertion, check_untouched
 from bitfit.methods.name import MethodName
 from bitfit.methods.registry import get_family
 from bitfit.methods.selection import HeadMode, Selection, Slot, assemble, check_head_mode, head_slots
@@ -119,12 +119,12 @@ class Method:
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model that the method does not fit; leaves the model as it is."""
-        check_model(model)
+        self._check_model(model)
         self.family.check(model)
 
     def count(self, model: nn.Module) -> int:
         """How many elements it trains of a model, the head's among them; leaves the model as it is."""
-        check_model(model)
+        self._check_model(model)
         return self.family.count(model) + sum(slot.size for slot in head_slots(model, self.head))
 
     def insert(self, model: nn.Module, seed: int = 0) -> Insertion:
@@ -132,7 +132,7 @@ class Method:
 
         Nothing happens for a method that has none, and where the model carries them already.
         """
-        check_model(model)
+        self._check_model(model)
         return self.family.insert(model, seed)
 
     def start(self, model: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -144,7 +144,7 @@ class Method:
 
         The model stays as it is. It carries the new parameters already, where the method has some.
         """
-        check_model(model)
+        self._check_model(model)
         if self.reads_data or len(self.phases) > 1:
             raise RequestError(
                 f"'{self.name}' chooses what changes while it trains on a task's data, so it cannot be resolved on a "
@@ -175,6 +175,10 @@ class Method:
         selection = self._selection(model, slots)
         following = ThetaMap(with_whole_head(selection, model), model, fast)
         return Phase(selection, following), following.starting_row(start)[None]
+
+    def _check_model(self, model: nn.Module) -> None:
+        check_model(model)
+        check_untouched(model, self.name)
 
     def _selection(self, model: nn.Module, slots: Sequence[Slot]) -> Selection:
         return assemble(model, self.name, self.head, slots)
