@@ -26,6 +26,7 @@ import bitfit
 from bitfit.backbone import load as loading
 from bitfit.backbone.heads import Head
 from bitfit.errors import BackboneError, MissingExtraError, RequestError
+from tests.hub_cache import cached, without_network
 from tests.models import inputs, tiny, tiny_tokenizer
 
 BERT_TINY = {
@@ -227,19 +228,7 @@ def test_a_name_that_no_hub_could_have_is_refused() -> None:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The hub's cache, with nobody to ask."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked"))
-    return tmp_path / "hub"
-
-
-def cached(hub: Path, folder: Path, commit: str, branch: str = "main", name: str = "somebody/tiny") -> Path:
-    """A copy of a folder laid out as the hub's client does it."""
-    repository = hub / f"models--{name.replace('/', '--')}"
-    shutil.copytree(folder, repository / "snapshots" / commit)
-    (repository / "refs").mkdir(exist_ok=True)
-    (repository / "refs" / branch).write_text(commit)
-    return repository / "snapshots" / commit
+    return without_network(tmp_path / "hub", monkeypatch)
 
 
 def test_a_hub_name_in_the_local_cache_needs_no_network(folder: Path, hub: Path) -> None:

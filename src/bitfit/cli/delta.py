@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.options import overwrite_option
+from bitfit.cli.options import backbone_of, overwrite_option
 from bitfit.cli.output import in_order, json_option, log, plain, result, table
 from bitfit.cli.output_file import check_new, check_new_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bitfit.backbone.load import Backbone
     from bitfit.delta.changes import Change
     from bitfit.delta.combine import Comparison
     from bitfit.delta.delta import Delta
@@ -48,7 +47,7 @@ def show(file: Path, as_json: bool) -> None:
 def verify(file: Path, model_name: str, as_json: bool) -> None:
     """Whether a file fits a model: applied and reverted once, and compared to the bit."""
     delta = _load(file)
-    delta.verify(_backbone(model_name))
+    delta.verify(backbone_of(delta, model_name))
     document = {"file": str(file), "model": model_name, "fingerprint": delta.fingerprint, "fits": True}
     result(
         as_json,
@@ -85,7 +84,7 @@ def changes(file: Path, model_name: str | None, plot: Path | None, overwrite: bo
     from bitfit.delta.changes import draw_changes
 
     delta = _load(file)
-    moved = changes_of(delta, _backbone(model_name or delta.backbone))
+    moved = changes_of(delta, backbone_of(delta, model_name))
     if plot is not None:
         draw_changes(moved, plot, f"{delta.task.name}, {delta.method}: mean absolute change")
     document = {
@@ -121,7 +120,7 @@ def add(files: tuple[Path, ...], model_name: str | None, out: Path, overwrite: b
     from bitfit.delta.combine import add as add_up
 
     deltas = [_load(file) for file in files]
-    _save(add_up(deltas, _backbone(model_name or deltas[0].backbone)), out, as_json)
+    _save(add_up(deltas, backbone_of(deltas[0], model_name)), out, as_json)
 
 
 @command.command()
@@ -135,7 +134,7 @@ def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
     from bitfit.integrations.checkpoint import merge as merge_into
 
     delta = _load(file)
-    folder = merge_into(delta, _backbone(model_name or delta.backbone), out)
+    folder = merge_into(delta, backbone_of(delta, model_name), out)
     document = {
         "delta": str(file),
         "folder": str(folder),
@@ -155,7 +154,7 @@ def to_adapter(file: Path, model_name: str | None, out: Path, as_json: bool) -> 
     from bitfit.integrations.peft import write_adapter
 
     delta = _load(file)
-    folder = write_adapter(delta, _backbone(model_name or delta.backbone), out)
+    folder = write_adapter(delta, backbone_of(delta, model_name), out)
     document = {"delta": str(file), "folder": str(folder)}
     result(as_json, document, lambda console: console.print(f"{folder}: an adapter for PeftModel.from_pretrained."))
 
@@ -173,7 +172,7 @@ def from_adapter(folder: Path, like: Path, model_name: str | None, out: Path, ov
     from bitfit.integrations.peft import read_adapter
 
     known = _load(like)
-    _save(read_adapter(folder, _backbone(model_name or known.backbone), known.task), out, as_json)
+    _save(read_adapter(folder, backbone_of(known, model_name), known.task), out, as_json)
 
 
 def describe(file: Path, delta: "Delta") -> dict[str, Any]:
@@ -207,12 +206,6 @@ def _load(file: Path) -> "Delta":
     from bitfit.delta.delta import Delta
 
     return Delta.load(file)
-
-
-def _backbone(name: str) -> "Backbone":
-    from bitfit.backbone.load import load
-
-    return load(name)
 
 
 def _save(delta: "Delta", out: Path, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bitfit.cli.options import data_options_but, machine_options
+from bitfit.cli.options import backbone_of, data_options_but, machine_options
 from bitfit.cli.output import json_option, log, result
 
 
@@ -36,13 +36,12 @@ def command(
 
     --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, notes: [...]}
     """
-    from bitfit.backbone.load import load
     from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
     from bitfit.inference.evaluate import evaluation
 
     delta = Delta.load(file)
-    backbone = load(model or delta.backbone)
+    backbone = backbone_of(delta, model)
     evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
     for note in evaluated.notes:
         log().print(note)

@@ -3,9 +3,13 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from bitfit.backbone.load import Backbone
+    from bitfit.delta.delta import Delta
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,3 +70,11 @@ def machine_options(command: Callable[P, T]) -> Callable[P, T]:
 def overwrite_option(command: Callable[P, T]) -> Callable[P, T]:
     """Adds --overwrite, for commands that write a file of which there is one."""
     return click.option("--overwrite", is_flag=True, help="Replace a file that exists already.")(command)
+
+
+def backbone_of(delta: "Delta", model: str | None) -> "Backbone":
+    """The model asked for, else the one that the delta names; the delta's own at the revision it was trained on."""
+    from bitfit.backbone.load import load
+
+    name = model or delta.backbone
+    return load(name, revision=delta.revision if name == delta.backbone else None)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.options import machine_options, overwrite_option
+from bitfit.cli.options import backbone_of, machine_options, overwrite_option
 from bitfit.cli.output import json_option, log, plain, result, table
 from bitfit.cli.output_file import check_new
 from bitfit.errors import RequestError
@@ -49,14 +49,13 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). Memory does not grow with
     the file. What is done stays in OUT.partial: the same command goes on after a kill, and ends with the same file.
     """
-    from bitfit.backbone.load import load
     from bitfit.delta.delta import Delta
 
     _check(texts, given)
     if given["out"] is not None:
         check_new(given["out"], given["overwrite"])
     delta = Delta.load(file)
-    backbone = load(model or delta.backbone)
+    backbone = backbone_of(delta, model)
     if texts:
         rows, answers = _texts(backbone, delta, texts, given)
     else:

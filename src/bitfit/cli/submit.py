@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.options import machine_options, overwrite_option
+from bitfit.cli.options import backbone_of, machine_options, overwrite_option
 from bitfit.cli.output import json_option, log, result
 from bitfit.cli.output_file import check_new
 from bitfit.errors import BackboneError, DataError, RequestError
@@ -90,11 +90,10 @@ def _answers(
     delta: "Delta", model: str | None, data_dir: Path | None, machine: dict[str, Any]
 ) -> "dict[str, NDArray[Any]]":
     """The answers to a delta's tests, by file; `machine` is the precision and the device."""
-    from bitfit.backbone.load import load
     from bitfit.data.write.glue_zip import files_of
     from bitfit.inference.predictor import Predictor
 
-    backbone = load(model or delta.backbone)
+    backbone = backbone_of(delta, model)
     if backbone.tokenizer is None:
         raise BackboneError(f"'{backbone.name}' has no tokenizer, so it cannot read texts.")
     predictor = Predictor(backbone, delta, **machine)

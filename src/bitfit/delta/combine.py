@@ -163,4 +163,5 @@ def _alike(deltas: Sequence[Delta]) -> Delta:
 def _combined(deltas: Sequence[Delta], values: Mapping[str, NDArray[np.float32]], how: str) -> Delta:
     """The first delta with new values; scores and settings were the runs' and do not hold any more."""
     sources = [f"{delta.task.name}: {delta.method}" for delta in deltas]
-    return replace(deltas[0], values=values, scores={}, settings={"combined": how, "of": sources})
+    revision = {name: value for name, value in deltas[0].settings.items() if name == "revision"}
+    return replace(deltas[0], values=values, scores={}, settings={"combined": how, "of": sources, **revision})

@@ -93,6 +93,12 @@ class Delta:
         """How many numbers it holds."""
         return sum(value.size for value in self.values.values())
 
+    @property
+    def revision(self) -> str | None:
+        """The backbone's revision on the hub, where one was asked for."""
+        revision = self.settings.get("revision")
+        return revision if isinstance(revision, str) else None
+
     @classmethod
     def from_model(
         cls, model: PreTrainedModel, selection: Selection, *, task: Task, backbone: Backbone | str | Path
@@ -109,7 +115,8 @@ class Delta:
         backbone, task = as_backbone(backbone), task.on("mean" if isinstance(model, OwnTask) else "first")
         slots = with_whole_head(selection, model)
         where = (backbone.name, backbone.fingerprint, selection.method, selection.head)
-        delta = cls(*where, slots, read_values(slots, model), task, versions=versions_now())
+        settings = {} if backbone.revision is None else {"revision": backbone.revision}
+        delta = cls(*where, slots, read_values(slots, model), task, settings=settings, versions=versions_now())
         untouched = backbone.task_model(task.head)
         delta.insert_modules(untouched)
         check_unchanged(slots, model, untouched)

@@ -70,7 +70,9 @@ def read_adapter(folder: str | Path, backbone: Backbone, task: Task) -> Delta:
         values[slot.key] = value
     if tensors:
         raise DeltaError(f"{folder} holds tensors that 'lora' does not have: {sorted(tensors)[:3]}.")
-    return Delta(backbone.name, backbone.fingerprint, method.name, method.head, selection.slots, values, task)
+    where = (backbone.name, backbone.fingerprint, method.name, method.head)
+    settings = {} if backbone.revision is None else {"revision": backbone.revision}
+    return Delta(*where, selection.slots, values, task, settings=settings)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Arrays]:
