@@ -216,6 +216,28 @@ def test_an_interrupted_plan_keeps_nothing_half_done_and_goes_on(
     assert not (tmp_path / "out" / "under-way").exists()
 
 
+@pytest.mark.parametrize(
+    ("model_type", "method"), [("deberta-v2", "bitfit"), ("bert", "random-uniform"), ("bert", "bitfit[auto:200]")]
+)
+def test_of_runs_that_cannot_share_a_pass_those_that_are_done_outlive_a_kill(
+    model_type: str, method: str, task: Path, tmp_path: Path
+) -> None:
+    class Kills(Heard):
+        def stepped(self, step: int, loss: float, tokens: int) -> None:
+            if len(self.rows) == 3:
+                raise OSError("killed")
+
+    other, plan = tiny_backbone(model_type), words_plan(task, methods=[method], seeds=[0, 1, 2])
+    with pytest.raises(OSError, match="killed"):
+        run_plan(other, plan, tmp_path / "out", watcher=Kills())
+    done = documents(tmp_path / "out")
+    assert [name.rpartition("--")[2] for name in done] == ["seed0", "seed1"]
+    heard = Heard()
+    outcome = run_plan(other, plan, tmp_path / "out", watcher=heard)
+    assert (outcome.before, outcome.done, heard.rows) == (2, 1, [1])
+    assert {name: one for name, one in documents(tmp_path / "out").items() if name in done} == done
+
+
 def test_a_failed_run_is_named_and_the_others_go_on(backbone: bitfit.Backbone, task: Path, tmp_path: Path) -> None:
     methods: list[Any] = [{"name": "bitfit", "learning_rate": [1e-3, 9.0]}, "frozen"]
 

@@ -25,8 +25,9 @@ from bitfit.experiment.results import RateChoice
 from bitfit.experiment.store import Document, SplitFacts, Store
 from bitfit.inference.evaluate import evaluate
 from bitfit.inference.task_data import task_data
+from bitfit.training.config import TrainConfig
 from bitfit.training.run import Run
-from bitfit.training.train import check_fit, train_rows
+from bitfit.training.train import check_fit, shares_a_pass, train_rows
 from bitfit.watcher import Watcher
 
 CHOOSING = ("train", "validation")  # the splits that training and choosing may see
@@ -117,39 +118,43 @@ class Runner:
         missing = [run for run in cell.runs if self.store.maybe_get(run) is None]
         if missing:
             self.watcher.note(f"{title}, {len(missing)} of {len(cell.runs)} runs to do")
-        # Runs that cannot share a pass would only wait for each other, and a kill would cost more.
-        shared = cell.method.method.shares_a_pass
-        for runs in [missing] if shared and missing else [[run] for run in missing]:
-            if not self._train(cell, runs):
-                return False
+        if missing and not self._train(cell, missing):
+            return False
         self._read_the_rest(cell)
         self.store.clear(cell, self.keep_deltas)
         return True
 
     def _train(self, cell: Cell, runs: list[PlannedRun]) -> bool:
-        """Train some runs together; where one of them fails, each alone, so that the others are not lost.
+        """Train some runs together, each alone where they cannot share a pass, or where one of them fails: so that each
+        is written when it is done.
 
         False where the user stopped.
         """
         try:
-            return self._train_together(cell, runs)
+            if self._share_a_pass(cell, runs):
+                return self._train_together(cell, runs)
         except BitfitError as error:
             if len(runs) == 1 or not isinstance(error, TrainingError):
                 self.watcher.note(f"failed: {error}")
                 self.failed.update({run.name: str(error) for run in runs})
                 return True
             self.watcher.note(f"failed together, now one after another: {error}")
-            return all(self._train(cell, [run]) for run in runs)
+        return all(self._train(cell, [run]) for run in runs)
+
+    def _share_a_pass(self, cell: Cell, runs: list[PlannedRun]) -> bool:
+        if len(runs) == 1:
+            return True
+        if not cell.method.method.shares_a_pass:
+            return False
+        return shares_a_pass(self.backbone, self._seen(cell), cell.method.method, self._configs(runs))
 
     def _train_together(self, cell: Cell, runs: list[PlannedRun]) -> bool:
-        data = self._data(cell.task)
-        seen = {name: split for name, split in data.splits.items() if name in CHOOSING}
         checkpoints = self.store.checkpoints(cell, runs)
         trained = train_rows(
             self.backbone,
-            replace(data, splits=seen, notes=()),  # the notes were said when the data was read
+            self._seen(cell),
             cell.method.method,
-            [replace(run.config, device=self.device) for run in runs],
+            self._configs(runs),
             watcher=self.watcher,
             checkpoints=checkpoints,
         )
@@ -162,6 +167,14 @@ class Runner:
                 self._keep(cell, planned, run)
         checkpoints.remove()
         return True
+
+    def _configs(self, runs: list[PlannedRun]) -> list[TrainConfig]:
+        return [replace(run.config, device=self.device) for run in runs]
+
+    def _seen(self, cell: Cell) -> TaskData:
+        """The splits that training may see, without the notes, which were said when the data was read."""
+        data = self._data(cell.task)
+        return replace(data, splits={name: data.splits[name] for name in data.splits if name in CHOOSING}, notes=())
 
     def _keep(self, cell: Cell, planned: PlannedRun, run: Run) -> None:
         """Write a run's file. Its delta goes first: the choice between rates may have to come back to it."""

@@ -34,14 +34,18 @@ class Built:
     @property
     def shares_a_pass(self) -> bool:
         """Can all rows of the recipe be trained together?"""
-        method, configs = self.recipe.method, self.recipe.configs
-        if len(configs) == 1:
+        if len(self.recipe.configs) == 1:
             return True
-        alike = len({(config.precision, config.prefix_cache, config.device) for config in configs}) == 1
-        if method.reads_data:  # the sample that decides what changes depends on the seed
-            alike = alike and len({config.seed for config in configs}) == 1
-        names = [slot.name for slot in self.phase.theta.slots]
-        return alike and method.shares_a_pass and self.model.takes_rows(names)
+        return may_share_a_pass(self.recipe) and self.model.takes_rows(slot.name for slot in self.phase.theta.slots)
+
+
+def may_share_a_pass(recipe: Recipe) -> bool:
+    """Could several rows be trained together, as far as the method and the settings tell?"""
+    method, configs = recipe.method, recipe.configs
+    alike = len({(config.precision, config.prefix_cache, config.device) for config in configs}) == 1
+    if method.reads_data:  # the sample that decides what changes depends on the seed
+        alike = alike and len({config.seed for config in configs}) == 1
+    return alike and method.shares_a_pass
 
 
 def build(recipe: Recipe, request: ResumableRequest, say: Callable[[str], None]) -> Built:

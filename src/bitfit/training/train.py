@@ -8,11 +8,12 @@ from typing import Any, Unpack
 from bitfit.backbone.device import chosen_device
 from bitfit.backbone.heads import Head
 from bitfit.backbone.load import Backbone, as_backbone
+from bitfit.data.examples import TaskData
 from bitfit.data.options import DataOptions
 from bitfit.errors import BackboneError, RequestError, TrainingError
 from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.method import Method
-from bitfit.training.build import Built, build
+from bitfit.training.build import Built, build, may_share_a_pass
 from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.config import TrainConfig, TrainSettings
 from bitfit.training.phases import train_built
@@ -76,6 +77,14 @@ def train_rows(
             checkpoints.remove()  # they lead to the same end
         raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
     return runs
+
+
+def shares_a_pass(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> bool:
+    """Would `train_rows` train all these rows in one pass? The model is built to see, and nothing is trained."""
+    recipe = Recipe.of(backbone, data, method, configs)
+    if len(configs) == 1 or not may_share_a_pass(recipe):
+        return len(configs) == 1
+    return build(recipe, ResumableRequest.of(recipe.asked(), None), lambda text: None).shares_a_pass
 
 
 def check_fit(backbone: Backbone, method: Method) -> None:
