@@ -1,6 +1,11 @@
 """Answers of every kind: each what its own numbers say, alone and among others; what cannot be answered is named."""
 
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ from bitfit.inference.predictor import Answer, Predictor, answer_table
 from tests.models import tiny, tiny_backbone, tiny_tokenizer
 from tests.training.trained import SETTINGS, TASKS, rows, sentence, trained
 
+THREADS = 8
 TEXTS = [sentence(number, 3 + number % 6) for number in range(9)]
 PAIRS = [(sentence(number), sentence(number + 1, 7)) for number in range(9)]
 ASKED = {"class": TEXTS, "pair": PAIRS, "number": TEXTS, "tags": TEXTS, "span": PAIRS}
@@ -191,3 +197,55 @@ def test_a_models_folder_stands_for_its_backbone(tmp_path: Path) -> None:
     tiny_tokenizer().save_pretrained(tmp_path)
     backbone, delta = trained("class")
     assert bitfit.predict(tmp_path, delta, "w5", "fp32") == bitfit.predict(backbone, delta, "w5", "fp32")
+
+
+class TestThreads:
+    """Eight threads that start together, each with texts of other lengths, one at a time and many."""
+
+    @pytest.fixture(autouse=True)
+    def often(self) -> Iterator[None]:
+        """Threads take turns every few microseconds, so that what they share without care shows."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        yield
+        sys.setswitchinterval(before)
+
+    def at_once(self, work: Callable[[int], Any]) -> list[Any]:
+        barrier = threading.Barrier(THREADS)
+
+        def started_together(number: int) -> Any:
+            barrier.wait()
+            return work(number)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(started_together, range(THREADS)))
+
+    @pytest.mark.parametrize("kind", TASKS)
+    def test_a_predictor_answers_in_many_threads_as_in_one(self, kind: str) -> None:
+        backbone, delta = trained(kind)
+        asked = [texts_of(kind, number) for number in range(THREADS)]
+
+        def work(predictor: Predictor, number: int) -> list[list[Answer]]:
+            return [predictor(part) for text in asked[number] for part in ([text], asked[number])]
+
+        alone = Predictor(backbone, delta, "fp32")
+        wanted = [work(alone, number) for number in range(THREADS)]
+        shared = Predictor(backbone, delta, "fp32")  # a new one: what it makes on first use is made by many at once
+        assert self.at_once(partial(work, shared)) == wanted
+
+    def test_a_backbone_serves_predictors_in_many_threads(self) -> None:
+        pairs = [trained(kind, tiny_backbone("bert")) for kind in ("class", "tags")]
+        backbone, deltas = pairs[0][0], [delta for _, delta in pairs]
+
+        def work(number: int) -> list[Answer]:
+            delta = deltas[number % 2]
+            found: list[Answer] = bitfit.predict(backbone, delta, texts_of("class", number), "fp32")
+            return found
+
+        assert self.at_once(work) == [work(number) for number in range(THREADS)]
+
+
+def texts_of(kind: str, number: int) -> list[Any]:
+    """Short texts or pairs of many lengths, others for each number."""
+    texts = [sentence(number * 12 + place, 1 + (number + place) % 17) for place in range(12)]
+    return [(text, sentence(number, 9)) for text in texts] if kind in ("pair", "span") else texts
