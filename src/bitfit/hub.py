@@ -20,6 +20,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+# In the order in which transformers looks: the weights in one file, or an index that names the files that they are in.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
+
 
 def hub_answers() -> bool:
     """A quick look, since the hub's own client waits half a minute before it gives up."""
@@ -44,12 +49,6 @@ def asked_once() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-# In the order in which transformers looks: the weights in one file, or an index that names the files that they are in.
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
 
 
 @dataclass(frozen=True)

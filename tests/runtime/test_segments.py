@@ -43,7 +43,7 @@ def test_bf16_gradients_add_up_in_fp32(many: bool, columns: int, apart: bool) ->
 def test_each_row_has_its_own_product(
     bounds: tuple[int, ...], padded: bool, has_bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FEW_PLACES", 1 << 14 if padded else 0)
+    monkeypatch.setattr(module, "FEW_POSITIONS", 1 << 14 if padded else 0)
     rows = len(bounds) - 1
     x = torch.randn(bounds[-1], 1, 4, requires_grad=True)
     weight = torch.randn(rows, 3, 4, requires_grad=True)

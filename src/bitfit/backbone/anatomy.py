@@ -27,7 +27,7 @@ SYMBOLS = {
 }
 INERT = (
     "adding the same number to every score of a query leaves softmax as it was, so this bias has a "
-    "gradient of exactly zero and is kept still"
+    "gradient of exactly zero and does not change"
 )
 # Keys that meet no position: a decoder's look at the encoder, and DeBERTa's keys of the positions themselves.
 _ALWAYS_INERT = ("cross_key", "position_key")

@@ -22,9 +22,9 @@ class Architecture:
     positions: Positions
     packed: bool  # takes batches without padding
     rows: bool  # takes the bias matrix
-    layers: Mapping[str, Mapping[str, str]]  # path of a list of layers -> {place inside a layer: role}
-    outside: Mapping[str, str]  # place in the base model -> role
-    fused: Mapping[str, Fusion]  # place inside a layer -> how q, k and v lie in it
+    layers: Mapping[str, Mapping[str, str]]  # path of a list of layers -> {path inside a layer: role}
+    outside: Mapping[str, str]  # path in the base model -> role
+    fused: Mapping[str, Fusion]  # path inside a layer -> how q, k and v lie in it
     summary: Summary  # the token that the architecture's own head reads of a text
     first_position: FirstPosition
     loose_dropout: bool  # calls dropout where it has no layer for it
@@ -38,7 +38,7 @@ def listed() -> dict[str, Architecture]:
 
 
 def ends() -> Mapping[str, str]:
-    """For architectures that are not listed: the end of a place inside a layer -> role."""
+    """For architectures that are not listed: the end of a path inside a layer -> role."""
     known: Mapping[str, str] = _table()["unlisted"]["ends"]
     return known
 
@@ -49,7 +49,7 @@ def architecture(model_type: str) -> Architecture | None:
 
 
 def unlisted_outside() -> Mapping[str, str]:
-    """For architectures that are not listed: place in the base model -> role."""
+    """For architectures that are not listed: path in the base model -> role."""
     known: Mapping[str, str] = _table()["unlisted"]["outside"]
     return known
 

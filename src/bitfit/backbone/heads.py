@@ -39,7 +39,7 @@ def head_names(model: PreTrainedModel) -> tuple[str, ...]:
 def cancelled_names(model: PreTrainedModel) -> tuple[str, ...]:
     """Parameters of a head whose gradient is exactly zero: the bias of a span's scores.
 
-    The scores of all places of a window are compared by softmax, so the same number added to each cancels.
+    The scores of all positions of a window are compared by softmax, so the same number added to each cancels.
     """
     if not type(model).__name__.endswith(("ForQuestionAnswering", "WithSpanHead")):
         return ()

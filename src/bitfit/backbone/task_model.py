@@ -70,7 +70,7 @@ def head_start(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
     before = {name: model.get_parameter(name) for name in head_names(model)}
     with torch.no_grad(), seeded(seed), _never_drawn(model.base_model):
         for name, parameter in before.items():
-            # Zeros, since an initialisation that forgets a parameter must not leave what memory held.
+            # Zeros, since an initialisation that forgets a parameter must not leave what was in memory.
             _set(model, name, nn.Parameter(torch.zeros(parameter.shape)))
         try:
             _draw(model)

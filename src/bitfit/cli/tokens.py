@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
+MEANINGS = {
+    "piece": "a word or a part of one, as the tokenizer cuts the text; marks such as [CLS] are added by it",
+    "input_id": "the piece's number in the vocabulary: its row in the table of embeddings",
+    "token_type_id": "0 in the first text, 1 in the second, for models that tell the two apart so",
+    "attention_mask": "1 where a piece may be attended to, 0 for padding; bitfit adds no padding, so all are 1",
+}
+
 
 @click.command("tokens")
 @click.argument("model", metavar="MODEL")
@@ -64,14 +71,6 @@ def _draw(console: "Console", model: str, view: "TokenView") -> None:
             console.print(f"Cut off {whose}({len(pieces)} pieces beyond {view.max_length}): {' '.join(pieces)}")
     if not any(view.cut):
         console.print(f"Nothing was cut off: {len(view.pieces)} pieces of {view.max_length} allowed.")
-
-
-MEANINGS = {
-    "piece": "a word or a part of one, as the tokenizer cuts the text; marks such as [CLS] are added by it",
-    "input_id": "the piece's number in the vocabulary: its row in the table of embeddings",
-    "token_type_id": "0 in the first text, 1 in the second, for models that tell the two apart so",
-    "attention_mask": "1 where a piece may be attended to, 0 for padding; bitfit adds no padding, so all are 1",
-}
 
 
 @dataclass(frozen=True)

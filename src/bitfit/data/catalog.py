@@ -20,7 +20,7 @@ class Known:
     hub: str = ""  # "" where the hub has no copy that loads without running its code
     official: Mapping[str, int] = field(default_factory=lambda: _NO_ROWS)  # split -> rows of the release
     names: Mapping[str, str] = field(default_factory=dict)  # our split -> the release's, where they differ
-    caution: str = ""  # said with every score
+    caution: str = ""  # shown with every score
 
     def release_name(self, split: str) -> str:
         """What the release calls one of our splits."""

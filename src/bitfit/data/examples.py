@@ -53,7 +53,7 @@ class TaskData:
 
     task: Task
     splits: Mapping[str, Examples]
-    notes: tuple[str, ...] = ()  # said aloud before training
+    notes: tuple[str, ...] = ()  # shown before training
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815": what a score is of
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ class TaskTable:
 
     task: Task
     splits: Mapping[str, pa.Table]  # every row has its label
-    notes: tuple[str, ...] = ()  # said aloud before training
+    notes: tuple[str, ...] = ()  # shown before training
     unlabelled: Mapping[str, pa.Table] = field(default_factory=dict)  # such as the test splits of GLUE
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> "7,469 of 9,815"
 
@@ -41,7 +41,7 @@ class _Digest:
         return len(chunk)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def close(self) -> None:
         """Nothing to release."""

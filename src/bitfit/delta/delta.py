@@ -29,7 +29,7 @@ from bitfit.methods.insertion import Insertion, nothing
 from bitfit.methods.method import Method
 from bitfit.methods.selection import HeadMode, Selection, Slot
 from bitfit.methods.theta import with_whole_head
-from bitfit.runtime.environment import versions as versions_now
+from bitfit.runtime.precision import versions as versions_now
 
 Values = Mapping[str, NDArray[np.float32]]
 

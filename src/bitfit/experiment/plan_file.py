@@ -119,7 +119,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def plan_of(document: Mapping[str, Any], where: str = "the plan", source: str = "") -> Plan:
-    """The plan that a document describes; all that is wrong with it is said at once."""
+    """The plan that a document describes; all that is wrong with it is reported at once."""
     problems: list[str] = []
     whole = _checked("", document, PLAN, ("name", "tasks", "methods", "seeds"), problems)
     common = {key: kind for key, kind in SETTINGS.items() if key != "seeds"}

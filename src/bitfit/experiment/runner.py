@@ -200,7 +200,7 @@ class Runner:
         self.done += 1
 
     def _notes(self, data: TaskData) -> list[str]:
-        """What was said of the data, without the folder that holds it: that is another one on another machine."""
+        """The notes about the data, without the folder that holds it: that is another one on another machine."""
         above = f"{self.data_dir}{os.sep}"
         return [note.replace(above, "") for note in data.notes]
 

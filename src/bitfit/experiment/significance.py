@@ -112,7 +112,7 @@ def difference(names: tuple[str, str], one: Figure, other: Figure) -> Difference
 
 
 def paired(names: tuple[str, str], differences: Sequence[float]) -> Difference:
-    """Differences within pairs held against 0 by Student's test, not yet corrected."""
+    """Differences within pairs tested against 0 by Student's test, not yet corrected."""
     figure = Figure(tuple(differences))
     if figure.std is None or not figure.varies:
         why = "no spread" if len(differences) > 1 else "one value: no spread to test with"

@@ -114,7 +114,7 @@ class Store:
         return self._folder("deltas") / f"{run.name}.safetensors"
 
     def checkpoints(self, cell: Cell, runs: list[PlannedRun]) -> Checkpoints:
-        """A place for the checkpoints of runs that train together; changed settings have another one."""
+        """The folder for the checkpoints of runs that train together; changed settings have another one."""
         name = key({"runs": [run.asked for run in runs]})
         return Checkpoints(self._folder("under-way") / cell.name / name)
 

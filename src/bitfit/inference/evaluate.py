@@ -32,7 +32,7 @@ class Evaluation:
     split: str
     scores: Mapping[str, float]
     measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
-    notes: tuple[str, ...] = ()  # said aloud
+    notes: tuple[str, ...] = ()  # shown with the scores
 
 
 def evaluate(

@@ -19,6 +19,8 @@ from bitfit.data.task import Metric, Task
 from bitfit.errors import DataError, RequestError
 
 Labels = NDArray[Any]
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", punctuation)
 
 
 def score(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, float]:
@@ -137,9 +139,6 @@ _PLAIN: Mapping[str, Callable[[Labels, Labels], float]] = {
 
 
 # ---------------------------------------------------------------------- SQuAD v1.1, as its official evaluation has it
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", punctuation)
 
 
 def normalized(answer: str) -> str:

@@ -17,6 +17,8 @@ from bitfit.runtime.layout import Batch, Layout
 from bitfit.runtime.row_model import RowModel
 
 UNLABELLED = -100
+TOKENS_A_PASS = 16384  # enough to keep any device busy; more only takes memory
+NUMBERS_A_PASS = 4096 * 384  # that a layer hands on to the next: on a processor, more leave its cache in between
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,6 @@ class Outputs:
 
     values: NDArray[Any]
     loss: float | None  # mean over the split; None where labels are unknown
-
-
-TOKENS_A_PASS = 16384  # enough to keep any device busy; more only takes memory
-NUMBERS_A_PASS = 4096 * 384  # that a layer hands on to the next: on a processor, more leave its cache in between
 
 
 def pass_tokens(model: RowModel) -> int:

@@ -26,11 +26,11 @@ from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
 from bitfit.files import clear_parts, lock_file, write_whole, writing_whole
 from bitfit.inference.predictor import ANSWER, Answer, Predictor, answer_table
-from bitfit.runtime.environment import surroundings
-from bitfit.runtime.precision import Precision, compute_format, trusted
+from bitfit.runtime.precision import Precision, compute_format, surroundings, trusted
 from bitfit.watcher import Watcher
 
 JOB = "job.json"
+ROWS = 1024  # of a chunk: little enough to lose, enough to fill a pass with texts of like length
 
 
 class PartialFile:
@@ -83,9 +83,6 @@ class PartialFile:
         with writing_whole(self.out, self.folder) as file:
             join([self.path(number) for number in range(parts)], file)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-ROWS = 1024  # of a chunk: little enough to lose, enough to fill a pass with texts of like length
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from bitfit.runtime.precision import Precision, compute_format, trusted
 from bitfit.runtime.row_model import RowModel
 
 ANSWER = "answer"  # name of the first column of answers
+Texts = Iterable[Any] | Rows  # one text or pair, or many; or a table with the task's columns
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Answer:
     # span: a part of the context, "" where there is none
     value: Any
     scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
-    best: tuple[Span, ...] = ()  # span: the best answers, with their places and shares, best first
+    best: tuple[Span, ...] = ()  # span: the best answers, with their positions and shares, best first
 
 
 def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER) -> pa.Table:
@@ -62,9 +63,6 @@ def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER) -> p
 
 def _floats(values: Sequence[float | None]) -> pa.Array:
     return pa.array(values, pa.float64())
-
-
-Texts = Iterable[Any] | Rows  # one text or pair, or many; or a table with the task's columns
 
 
 class Predictor:

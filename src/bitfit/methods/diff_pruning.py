@@ -33,6 +33,11 @@ HIGHEST = 1.5  # a gate is drawn from -HIGHEST to HIGHEST
 # A *share* is a gate over HIGHEST: clamp(tanh((odds + noise) / 2), 0, OPEN). It grows by (1 - share ** 2) / 2.
 OPEN = 1 / HIGHEST
 _aten = torch.ops.aten
+STRUCTURED = "structured"
+SHARE = 0.005  # of the encoder's parameters: what stays
+PENALTY = 1.25e-7  # on each gate's chance of being open
+GATE_START = 5.0  # log odds: nearly all open
+GATE_RATE = 0.1  # learning rate of the gates
 
 
 def fill_shares(odds: Tensor, draws: Tensor | None, shares: Tensor) -> None:
@@ -91,13 +96,6 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     piece = PIECE if tensors[-1].is_cpu else max(1, sizes)  # a GPU gains nothing by small ones
     parts = [tensor.expand(sizes).split(piece) for tensor in tensors]
     return zip(*parts, strict=True)
-
-
-STRUCTURED = "structured"
-SHARE = 0.005  # of the encoder's parameters: what stays
-PENALTY = 1.25e-7  # on each gate's chance of being open
-GATE_START = 5.0  # log odds: nearly all open
-GATE_RATE = 0.1  # learning rate of the gates
 
 
 class DiffPruning(Family):
@@ -162,7 +160,7 @@ class GatedTheta(ThetaMap):
         return row
 
     def decays(self) -> Tensor:
-        """The head's decay as ever; differences and gates are held back by the penalty."""
+        """The head's decay as ever; differences and gates have the penalty instead."""
         decays = torch.zeros(self.size)
         decays[: self.values] = super().decays()
         decays[: self.gates] = 0.0

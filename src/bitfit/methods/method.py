@@ -187,7 +187,7 @@ class Method:
 def select(model: nn.Module, method: str | Method = "bitfit", head: HeadMode | None = None, seed: int = 0) -> Selection:
     """What a method lets change in a task model, or in a base model, which has no head; the model stays as it is.
 
-    `head` says how much of the task head changes: all of it (where nothing is said), its biases, or nothing.
+    `head` says how much of the task head changes: all of it (the default), its biases, or nothing.
     """
     chosen = Method.of(method)
     return Method(chosen.family, chosen.head if head is None else head).select(model, seed)

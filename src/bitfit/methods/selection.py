@@ -19,6 +19,8 @@ from bitfit.backbone.heads import cancelled_names
 from bitfit.errors import RequestError, nearest
 
 HeadMode = Literal["full", "bias", "frozen"]
+_HEAD_MODES: tuple[HeadMode, ...] = ("full", "bias", "frozen")
+_HOOK = "_bitfit_hook"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +72,6 @@ class Slot:
     def _identity(self) -> tuple[object, ...]:
         index = None if self.index is None else self.index.tobytes()
         return (self.name, self.shape, index, self.inert, self.in_head, self.part)
-
-
-_HEAD_MODES: tuple[HeadMode, ...] = ("full", "bias", "frozen")
-_HOOK = "_bitfit_hook"
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def kernel() -> Callable[..., Tensor]:
 
 def _by_kernel(q: Tensor, k: Tensor, v: Tensor, layout: Layout, shape: Shape) -> Tensor:
     """Each sequence over itself: q, k, v (tokens, heads, size), of which k and v may have fewer heads."""
-    # Filler belongs to no sequence: the kernel would leave whatever memory held in its place.
+    # Filler belongs to no sequence: the kernel would leave whatever was in memory there.
     q, k, v = (part[: layout.starts[-1]] for part in (q, k, v))
     side = -1 if shape.window is None else shape.window - 1
     longest = max(layout.lengths)

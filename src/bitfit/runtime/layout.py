@@ -19,6 +19,7 @@ from bitfit.backbone.device import CPU, as_tensor
 from bitfit.runtime.segments import Segments
 
 SCORES = 1 << 18  # attention scores of a group, for one head: larger blocks leave the processor's cache between passes
+ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +123,6 @@ def bucket(length: int) -> int:
     groups, since each costs a fixed time and short sequences cost little else."""
     step = 32 if length <= 128 else 1 << ((length - 1).bit_length() - 2)
     return -(-length // step) * step
-
-
-ROUND = 64  # tokens of a batch without padding are filled up to a multiple of this
 
 
 @dataclass(frozen=True)

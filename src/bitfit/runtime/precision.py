@@ -1,4 +1,4 @@
-"""The number format of the frozen weights: given, or the one the device multiplies fast."""
+"""The number format of the frozen weights, and what else a result depends on: versions, threads, device."""
 
 import math
 import os
@@ -6,11 +6,13 @@ import platform
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
+from importlib.metadata import version
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from bitfit import __version__
 from bitfit.backbone.architectures import architecture
 from bitfit.backbone.device import CPU
 from bitfit.errors import RequestError, nearest
@@ -97,3 +99,19 @@ def _seconds(product: Callable[[], Tensor]) -> float:
     start = time.perf_counter()
     product()
     return time.perf_counter() - start
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what is computed."""
+    return {"bitfit": __version__, **{name: version(name) for name in ("torch", "transformers")}}
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on beside its settings."""
+    return {**versions(), "python": platform.python_version(), "threads": torch.get_num_threads()}
+
+
+def surroundings(compute: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What may change a result's last bits beside the request."""
+    formats = {form: name for name, form in FORMATS.items()}
+    return {**versions(), "threads": torch.get_num_threads(), "compute": formats[compute], "device": device.type}

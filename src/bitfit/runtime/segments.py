@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bitfit.backbone.device import CPU, as_tensor
 
-FEW_PLACES = 1 << 14  # that padding all rows to the longest may take whatever their lengths: some 10 MB
+FEW_POSITIONS = 1 << 14  # that padding all rows to the longest may take whatever their lengths: some 10 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def _sum(entries: Tensor) -> Tensor:
 def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:
     """A linear layer with a weight (rows, out, in) and a bias (rows, out) for each row."""
     flat = x.reshape(-1, x.shape[-1])
-    if segments.rows * max(segments.counts) <= max(2 * segments.size, FEW_PLACES):
+    if segments.rows * max(segments.counts) <= max(2 * segments.size, FEW_POSITIONS):
         answers = _padded_product(flat, weight, bias, segments)
     else:  # one row is far longer than the rest: padding them to it would cost more than a loop
         answers = _product_by_row(flat, weight, bias, segments.bounds)

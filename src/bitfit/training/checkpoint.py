@@ -96,7 +96,7 @@ class CheckpointWriter:
     """Writes a run's checkpoints while it trains, and keeps others out of their folder.
 
     `asked` is what the run is to do: a checkpoint of another run is refused. `surroundings` are what may change a
-    result's last bits, like the number of threads: where they differ, that is said.
+    result's last bits, like the number of threads: where they differ, a note says so.
     """
 
     def __init__(

@@ -104,7 +104,7 @@ class TrainConfig:
         return self if self.learning_rate is not None else replace(self, learning_rate=method.learning_rate)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the result, as plain values. Where nothing was said of the prefix cache it is left
+        """The settings that decide the result, as plain values. Where the prefix cache was not set it is left
         out, as in older files."""
         left_out = {"device"} if self.prefix_cache is not None else {"device", "prefix_cache"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}

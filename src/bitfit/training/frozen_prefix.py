@@ -50,7 +50,7 @@ class States:
 def chosen_boundary(model: RowModel, names: Sequence[str], wanted: bool | None, say: Callable[[str], None]) -> int:
     """How many layers answer once for all epochs; `names` are the task model's parameters that change.
 
-    Where nothing is wanted, all or none: only with the head alone. What is wanted and cannot be is said.
+    Where nothing is wanted, all or none: only with the head alone. A note says what was wanted and cannot be.
     """
     below = 0 if wanted is False else model.layers_below(names)
     if wanted is None:

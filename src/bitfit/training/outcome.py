@@ -15,7 +15,7 @@ from bitfit.inference.metrics import score
 from bitfit.inference.outputs import outputs
 from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
-from bitfit.runtime.environment import versions
+from bitfit.runtime.precision import versions
 from bitfit.training.build import Built
 from bitfit.training.loop import Training
 from bitfit.training.progress import Progress

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bitfit.data.examples import TaskData
 from bitfit.methods.method import Phase
-from bitfit.runtime.environment import surroundings
+from bitfit.runtime.precision import surroundings
 from bitfit.training.build import Built
 from bitfit.training.frozen_prefix import with_states
 from bitfit.training.loop import Job, Training

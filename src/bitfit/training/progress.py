@@ -16,7 +16,9 @@ from bitfit.inference.metrics import score
 from bitfit.runtime.layout import Layout
 from bitfit.training.config import TrainConfig, factor
 
-Shares = Sequence[tuple[Sequence[int], Tensor]]  # of each pass: places among the step's rows, and their parts of a loss
+Shares = Sequence[
+    tuple[Sequence[int], Tensor]
+]  # of each pass: indices among the step's rows, and their parts of a loss
 
 
 @dataclass

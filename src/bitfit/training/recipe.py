@@ -17,8 +17,7 @@ from bitfit.backbone.device import Device, chosen_device
 from bitfit.backbone.load import Backbone
 from bitfit.data.examples import TaskData, digest
 from bitfit.methods.method import Method
-from bitfit.runtime.environment import surroundings
-from bitfit.runtime.precision import Precision, compute_format
+from bitfit.runtime.precision import Precision, compute_format, surroundings
 from bitfit.training.checkpoint import Checkpoints, CheckpointWriter
 from bitfit.training.config import TrainConfig
 from bitfit.watcher import Watcher

@@ -8,7 +8,7 @@ from bitfit.data.examples import measured_json
 from bitfit.data.task import better
 from bitfit.delta.delta import Delta
 from bitfit.errors import TrainingError
-from bitfit.runtime.environment import environment
+from bitfit.runtime.precision import environment
 from bitfit.training.config import TrainConfig
 
 

@@ -28,6 +28,8 @@ from bitfit.files import cache_folder, whole_folder
 
 Arrays = Mapping[str, NDArray[Any]]
 _NOTE = "entry.json"  # written last; an entry without it is not whole
+FORMAT = 2  # raise when the arrays change their meaning: older entries are then not found
+_EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")
 
 
 def maybe_get_entry(folder: Path, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
@@ -63,10 +65,6 @@ def _write(entry: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
     shapes = {name: list(array.shape) for name, array in arrays.items()}
     (entry / _NOTE).write_text(json.dumps({"arrays": shapes, "facts": dict(facts)}))
-
-
-FORMAT = 2  # raise when the arrays change their meaning: older entries are then not found
-_EXAMPLE_ARRAYS = ("ids", "types", "offsets", "labels")
 
 
 def tokenize(

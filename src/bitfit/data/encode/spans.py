@@ -16,6 +16,8 @@ from bitfit.errors import DataError, RequestError
 
 QUESTION_PIECES = 64  # longer questions are cut, as in BERT's own script
 CHUNK = 512  # rows encoded at once; offsets make encodings large
+N_BEST = 20
+LONGEST_ANSWER = 30  # pieces, as in BERT's own script
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +133,6 @@ def gold_characters(rows: Sequence[Mapping[str, Any]], contexts: Sequence[str]) 
         else:
             spans.append((first[1], first[1] + len(first[0])))
     return spans
-
-
-N_BEST = 20
-LONGEST_ANSWER = 30  # pieces, as in BERT's own script
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bitfit.data.read.formats import is_unicode
 
 MOST_CHARACTERS = 1_000_000
 _LISTED_LABELS = 8
-_LONGEST_START = 9  # digits of an answer's place
+_LONGEST_START = 9  # digits of an answer's position
 
 # "['EU', 'rejects']" and "[3, 0]": what a table program makes of lists.
 _WRITTEN_LIST = re.compile(r"""\[\s*((['"]).*\2|[0-9]+(,?\s+[0-9]+|,[0-9]+)+)\s*,?\s*\]""", re.DOTALL)
@@ -195,7 +195,7 @@ _NO_ANSWER: dict[str, list[Any]] = {"text": [], "answer_start": []}
 
 
 def _answers(value: Any, context: str, starts: Sequence[Any], index: int) -> dict[str, list[Any]] | str:
-    """Answers with their places, or what is wrong; a bare text is looked for in the context."""
+    """Answers with their positions, or what is wrong; a bare text is looked for in the context."""
     if isinstance(value, str):
         start = starts[index] if starts else context.find(value)
         if not starts and start < 0:
@@ -203,12 +203,12 @@ def _answers(value: Any, context: str, starts: Sequence[Any], index: int) -> dic
         if isinstance(start, str) and start.isascii() and start.isdigit() and len(start) <= _LONGEST_START:
             start = int(start)
         value = {"text": [value], "answer_start": [start]}
-    texts, places = (value.get(name) if isinstance(value, dict) else None for name in ("text", "answer_start"))
-    if not isinstance(texts, list) or not isinstance(places, list) or len(texts) != len(places) or not texts:
+    texts, positions = (value.get(name) if isinstance(value, dict) else None for name in ("text", "answer_start"))
+    if not isinstance(texts, list) or not isinstance(positions, list) or len(texts) != len(positions) or not texts:
         return f"expected an answer, or text and answer_start as lists of one length, found {shown(value)}"
-    for text, start in zip(texts, places, strict=True):
+    for text, start in zip(texts, positions, strict=True):
         if not isinstance(text, str) or not text.strip() or isinstance(start, bool) or not isinstance(start, int):
             return f"expected an answer's text and its first character, found {shown([text, start])}"
         if start < 0 or context[start : start + len(text)] != text:
             return f"the answer {shown(text)} does not stand in the context at character {start}"
-    return {"text": texts, "answer_start": places}
+    return {"text": texts, "answer_start": positions}

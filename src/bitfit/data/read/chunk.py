@@ -6,7 +6,7 @@ from typing import Any
 
 from bitfit.errors import DataError
 
-NOT_UTF8 = "not UTF-8: "  # begins what is said of a value that holds other bytes
+NOT_UTF8 = "not UTF-8: "  # begins the problem of a value that holds other bytes
 MOST_SHOWN = 20  # problems listed in one error; the rest are counted
 
 

@@ -1,6 +1,6 @@
 """Finds the columns of texts and label in a user's data, and the kind of task.
 
-What the user named is taken; the rest is found by usual names and by the values, and every guess is said.
+What the user named is taken; the rest is found by usual names and by the values, and every guess is reported.
 """
 
 import re

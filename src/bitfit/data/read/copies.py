@@ -21,6 +21,9 @@ from bitfit.data.task import Task
 from bitfit.errors import DataError, MissingExtraError
 from bitfit.hub import asked_once
 
+_ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
+UNKNOWN = -1  # a class that is not known
+
 
 @dataclass(frozen=True, eq=False)
 class Copy:
@@ -137,10 +140,6 @@ def feature_names(features: Any) -> dict[str, tuple[str, ...]]:
 
 def _whole(split: Any) -> pa.Table:
     return split.flatten_indices().data.table.replace_schema_metadata(None)
-
-
-_ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
-UNKNOWN = -1  # a class that is not known
 
 
 def to_task_table(table: pa.Table, task: Task, names: Mapping[str, tuple[str, ...]], source: str) -> pa.Table:

@@ -1,6 +1,6 @@
 """Reads and checks rows that need no label, for prediction: some, or a whole file.
 
-A file is scanned one chunk at a time before anything is answered. Every problem is told with its row and column, in
+A file is scanned one chunk at a time before anything is answered. Every problem is reported with its row and column, in
 the same words as those of data to train on.
 """
 
@@ -22,6 +22,7 @@ from bitfit.errors import DataError, RequestError, nearest
 
 Form = Literal["text", "words", "image"]
 _TYPES = {"text": pa.string(), "words": pa.list_(pa.string()), "image": pa.large_binary()}
+MOST_PROBLEMS = 1000  # after that the reading stops: the file is not what it should be
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,6 @@ def _image(value: Any) -> bytes:
     return value
 
 
-MOST_PROBLEMS = 1000  # after that the reading stops: the file is not what it should be
-
-
 @dataclass
 class Scan:
     """What was found in a file without problems."""
@@ -108,7 +106,7 @@ class Scan:
 
 
 def scan(path: Path, inputs: Inputs, rows: int) -> Scan:
-    """Read and check all of it, so many rows at a time; every problem is told together, with its row and column."""
+    """Read and check all of it, so many rows at a time; every problem is reported, with its row and column."""
     scanned, problems = Scan(), list[str]()
     stated = _stated_types(path)
     for chunk in read_chunks(path, rows):

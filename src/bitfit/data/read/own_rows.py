@@ -31,7 +31,7 @@ METRICS: Mapping[HeadKind, tuple[Metric, ...]] = {
 SPAN_LENGTH, SPAN_STRIDE = 384, 128
 ALL = "all"  # the split of a file that is scored whole
 UNBALANCED = 0.8  # a class with more than this share of train is remarked upon
-_LISTED = 6  # classes whose shares are said
+_LISTED = 6  # classes whose shares are shown
 
 
 def own_files(path: Path, options: DataOptions) -> TaskTable:
@@ -95,7 +95,7 @@ class _Building:
             columns = choose(_merged(self.chunks["train"]), self.options, self.chunks["train"][0].source)
             named = {split: [_readable(chunk, columns) for chunk in chunks] for split, chunks in self.chunks.items()}
             labels = _labels(named, columns, self.options.kind is None)
-        except DataError as error:  # told together with the rows that could not be read
+        except DataError as error:  # reported together with the rows that could not be read
             raise refused(self.source, [*problems, str(error)]) if problems else error from None
         labelled, dropped = self._checked(named, columns, labels, problems)
         if problems:

@@ -16,6 +16,11 @@ from bitfit.errors import DataError
 
 SPLIT_SEED = 2022  # every split that bitfit holds out by itself; never the user's seed, so that runs compare
 HELD_OUT = 0.1
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 def permutation(rows: int, seed: int) -> NDArray[np.int64]:
@@ -48,20 +53,13 @@ def hold_out(
 
 
 def held_out_note(validation: pa.Table, by_class: bool, what: str = "rows") -> str:
-    """What is said of a validation split that `hold_out` made."""
+    """The note about a validation split that `hold_out` made."""
     how = "of each class " if by_class else ""
     return f"validation: {validation.num_rows:,} {what}, {HELD_OUT:.0%} {how}held out of train by a fixed seed"
 
 
 def _share(rows: int, share: float) -> int:
     return min(max(round(rows * share), 1), rows - 1)
-
-
-SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 def split_files(path: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
