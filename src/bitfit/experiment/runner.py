@@ -172,7 +172,7 @@ class Runner:
         return [replace(run.config, device=self.device) for run in runs]
 
     def _seen(self, cell: Cell) -> TaskData:
-        """The splits that training may see, without the notes, which were said when the data was read."""
+        """The splits that training may see, without the notes, which were shown when the data was read."""
         data = self._data(cell.task)
         return replace(data, splits={name: data.splits[name] for name in data.splits if name in CHOOSING}, notes=())
 
