@@ -61,6 +61,9 @@ class Encoder:
         for number, name in enumerate(self.in_turn):
             _follow_span(model.get_submodule(name), number)
         self.model = model.train()  # a pass without draws has no dropout whatever this says
+        for module in model.modules():
+            if hasattr(module, "layerdrop"):  # a stack that would draw for each layer, at a rate of 0 too
+                module.training = False
         self.parameters = Parameters(model, prefix, reads_from_pass)
 
     def takes_rows(self, name: str) -> bool:
