@@ -67,7 +67,7 @@ def test_a_decoders_look_at_its_encoder_has_gains_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "rate"), [("ia3", 3e-3), ("red", 3e-3), ("beft", 1e-3), ("steer", 1e-3), ("gain-and-bias", 1e-3)]
+    ("method", "rate"), [("ia3", 3e-3), ("red", 3e-3), ("beft", 1e-3), ("steer", 1e-2), ("gain-and-bias", 3e-3)]
 )
 def test_default_learning_rates(method: str, rate: float) -> None:
     assert Method.parse(method).learning_rate == rate
