@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from bitfit.methods.insertion import Insertion as Insertion
     from bitfit.methods.method import Method as Method
     from bitfit.methods.method import select as select
-    from bitfit.methods.name import MethodName as MethodName
     from bitfit.methods.registry import register as register
     from bitfit.methods.selection import Selection as Selection
     from bitfit.methods.selection import Slot as Slot
@@ -69,7 +68,6 @@ _HOMES = {
     "InsertingFamily": "bitfit.methods.family",
     "Insertion": "bitfit.methods.insertion",
     "Method": "bitfit.methods.method",
-    "MethodName": "bitfit.methods.name",
     "Predictor": "bitfit.inference.predictor",
     "Ranking": "bitfit.training.rank",
     "Reverter": "bitfit.delta.delta",
@@ -115,7 +113,6 @@ __all__ = [
     "InsertingFamily",
     "Insertion",
     "Method",
-    "MethodName",
     "Predictor",
     "Ranking",
     "Reverter",

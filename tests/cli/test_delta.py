@@ -11,6 +11,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 import bitfit
+from bitfit.backbone.heads import Pool
 from bitfit.cli.main import run
 
 
@@ -23,9 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def write(model: str, path: Path, seed: int, label: str = "glad") -> str:
+def write(model: str, path: Path, seed: int, label: str = "glad", pool: Pool = "first") -> str:
     backbone = bitfit.load(model)
-    task = bitfit.Task("mood", "class", ("text",), "label", ("sad", label))
+    task = bitfit.Task("mood", "class", ("text",), "label", ("sad", label), pool=pool)
     selection = bitfit.select(backbone.task_model(task.head))
     draw = np.random.default_rng(seed)
     values = {slot.key: draw.standard_normal(slot.shape).astype(np.float32) for slot in selection.slots}
@@ -127,12 +128,28 @@ def test_average_sum_and_merge_write_what_they_say(
         assert run(["delta", how, file, other, "--out", file]) == 2
         assert "exists already" in capsys.readouterr().err
         assert Path(file).read_bytes() == before
-    assert run(["delta", "average", file, other, "--out", str(tmp_path / "words")]) == 0
-    text = capsys.readouterr().out
-    assert "values in" in " ".join(text.split())
-    assert "Delta(" not in text
     found = document(["delta", "merge", file, "--out", str(tmp_path / "merged")], capsys)
     assert {"config.json", "model.safetensors"} <= set(found["files"])
+    assert found["trust_remote_code"] is False
+    said = page(["delta", "merge", file, "--out", str(tmp_path / "again")], capsys)
+    assert "an ordinary transformers checkpoint." in said
+    assert "trust_remote_code" not in said
+
+
+def test_merging_a_head_on_the_mean_says_what_to_allow_and_why(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(model, tmp_path / "mean.safetensors", 0, pool="mean")
+    found = document(["delta", "merge", file, "--out", str(tmp_path / "merged")], capsys)
+    assert {"config.json", "modeling_mean.py", "modules.json"} <= set(found["files"])
+    assert found["trust_remote_code"] is True
+    said = " ".join(page(["delta", "merge", file, "--out", str(tmp_path / "again")], capsys).split())
+    assert "which no class of transformers does: allow modeling_mean.py" in said
+    assert "trust_remote_code=True" in said
+    assert "SentenceTransformer" in said
+    told = " ".join(page(["delta", "merge", "--help"], capsys).split())
+    assert 'pipeline("text-classification", OUT, trust_remote_code=True)' in told
+    assert "SentenceTransformer(OUT).encode(texts)" in told
 
 
 @pytest.mark.parametrize(

@@ -129,18 +129,34 @@ def add(files: tuple[Path, ...], model_name: str | None, out: Path, overwrite: b
 @out_option
 @json_option
 def merge(file: Path, model_name: str | None, out: Path, as_json: bool) -> None:
-    """An ordinary transformers checkpoint that loads without bitfit and predicts the same."""
+    """An ordinary transformers checkpoint that loads without bitfit and predicts the same.
+
+    Texts are to be cut as the task cuts them: pipeline("text-classification", OUT)(texts, truncation=True).
+
+    A head on the mean of the tokens (--pool mean) is no class of transformers, so its folder brings one along in a
+    small file, modeling_mean.py. Transformers runs it once you allow it, and refuses the folder otherwise;
+    sentence-transformers reads the same folder and runs none of its code.
+
+    \b
+    A folder with a head on the mean loads as:
+      pipeline("text-classification", OUT, trust_remote_code=True)
+      AutoModelForSequenceClassification.from_pretrained(OUT, trust_remote_code=True)
+      SentenceTransformer(OUT).encode(texts)    # the logits
+    """
     check_new_folder(out)
+    from bitfit.integrations.checkpoint import MODELING
     from bitfit.integrations.checkpoint import merge as merge_into
 
     delta = _load(file)
     folder = merge_into(delta, backbone_of(delta, model_name), out)
+    code = MODELING if (folder / MODELING).exists() else None
     document = {
         "delta": str(file),
         "folder": str(folder),
         "files": sorted(path.name for path in folder.iterdir()),
+        "trust_remote_code": code is not None,
     }
-    result(as_json, document, lambda console: console.print(f"{folder}: an ordinary transformers checkpoint."))
+    result(as_json, document, lambda console: _draw_merged(console, folder, code))
 
 
 @command.command("to-adapter")
@@ -210,15 +226,10 @@ def _load(file: Path) -> "Delta":
 
 def _save(delta: "Delta", out: Path, as_json: bool) -> None:
     delta.save(out)
-    result(as_json, describe(out, delta), lambda console: console.print(plain(_written(out, delta))))
+    result(as_json, describe(out, delta), lambda console: console.print(f"{out}: {delta!r}"))
 
 
 # ---------------------------------------------------------------------- for a person
-
-
-def _written(out: Path, delta: "Delta") -> str:
-    values = f"{delta.size:,} values in {len(delta.slots)} slots"
-    return f"{out}: {delta.method} on {delta.backbone} for {delta.task.name}, {values}."
 
 
 def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
@@ -241,6 +252,16 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
     }
     for name, value in lines.items():
         console.print(f"{plain(name):<20} {plain(value)}")
+
+
+def _draw_merged(console: "Console", folder: Path, code: str | None) -> None:
+    console.print(f"{plain(folder)}: an ordinary transformers checkpoint.")
+    if code is not None:
+        console.print(
+            f"Its head reads the mean of the tokens, which no class of transformers does: allow {code}, which lies in "
+            f'the folder, with pipeline("text-classification", "{plain(folder)}", trust_remote_code=True). '
+            f'SentenceTransformer("{plain(folder)}").encode(texts) gives the logits and runs none of its code.'
+        )
 
 
 def _scores(scores: Any) -> str:

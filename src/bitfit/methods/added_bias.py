@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bitfit.backbone.anatomy import sites
+from bitfit.backbone.heads import OwnTask, own_task_model
 from bitfit.backbone.load import quiet
 from bitfit.errors import RequestError
 from bitfit.methods.bitfit import bias_slots, check_terms
@@ -79,7 +80,7 @@ def with_biases(model: PreTrainedModel) -> PreTrainedModel | None:
     for setting in BIAS_SETTINGS[config.model_type]:
         setattr(config, setting, True)
     with torch.device("meta"), quiet():
-        roomy = type(model)(config)
+        roomy = own_task_model(config, model.head) if isinstance(model, OwnTask) else type(model)(config)
     state, known = model.state_dict(), dict(roomy.named_parameters())
     if any(name not in known for name, _ in model.named_parameters()):
         return None
