@@ -13,7 +13,11 @@ from bitfit.runtime.precision import Precision
 CLASSES = sorted(name for name in bitfit.__all__ if inspect.isclass(getattr(bitfit, name)))
 FUNCTIONS = sorted(name for name in bitfit.__all__ if inspect.isfunction(getattr(bitfit, name)))
 # What bitfit's own rooms hand to one another through a public class; no user makes or reads one.
-INTERNAL = {"Phase", "RowModel", "ThetaMap", "ExampleEncoder", "Budget", "Indexed", "MethodName"}
+INTERNAL = {"Phase", "RowModel", "ThetaMap", "ExampleEncoder", "Budget", "Indexed"}
+LINES = (
+    *("Answer", "Backbone", "Delta", "Insertion", "Method", "Predictor", "Ranking", "Run"),
+    *("Selection", "Task", "TaskData", "TaskTable"),
+)
 NAMES = {"Device": Device, "Precision": Precision}
 
 
@@ -63,5 +67,19 @@ def test_every_public_name_says_what_it_is_for() -> None:
 
 def test_no_public_repr_is_a_page() -> None:
     """A dataclass of arrays, models or many fields has a line of its own."""
-    for name in ("Backbone", "Delta", "Method", "Predictor", "Run", "Selection", "Task", "TaskData", "TaskTable"):
+    for name in LINES:
         assert "__repr__" in vars(getattr(bitfit, name)), name
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (bitfit.Answer("sad", {"glad": 0.12345678901, "sad": 0.87654321099}), "Answer('sad': sad 0.877, glad 0.123)"),
+        (bitfit.Answer(0.12345678901234567), "Answer(0.123457)"),
+        (bitfit.Answer(["B-x", None]), "Answer(['B-x', None])"),
+        (bitfit.Insertion("lora", tuple("abc")), "Insertion('lora': 3 new parameters)"),
+        (bitfit.Ranking("mood", "fisher", 1024, ()), "Ranking('mood' by fisher on 1,024 examples: 0 terms)"),
+    ],
+)
+def test_a_repr_is_short(value: object, wanted: str) -> None:
+    assert repr(value) == wanted

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bitfit.methods.insertion import Insertion as Insertion
     from bitfit.methods.method import Method as Method
     from bitfit.methods.method import select as select
+    from bitfit.methods.name import MethodName as MethodName
     from bitfit.methods.registry import register as register
     from bitfit.methods.selection import Selection as Selection
     from bitfit.methods.selection import Slot as Slot
@@ -68,6 +69,7 @@ _HOMES = {
     "InsertingFamily": "bitfit.methods.family",
     "Insertion": "bitfit.methods.insertion",
     "Method": "bitfit.methods.method",
+    "MethodName": "bitfit.methods.name",
     "Predictor": "bitfit.inference.predictor",
     "Ranking": "bitfit.training.rank",
     "Reverter": "bitfit.delta.delta",
@@ -113,6 +115,7 @@ __all__ = [
     "InsertingFamily",
     "Insertion",
     "Method",
+    "MethodName",
     "Predictor",
     "Ranking",
     "Reverter",

@@ -252,8 +252,17 @@ def test_a_revision_is_that_branch_or_commit_and_is_kept(folder: Path, hub: Path
         assert (backbone.config.hidden_size, backbone.revision) == (16, revision)
     with pytest.raises(BackboneError, match="'somebody/tiny' at the revision 'v9' is neither a folder here nor in"):
         bitfit.load("somebody/tiny", revision="v9")
-    with pytest.raises(RequestError, match="Only models of the hub have revisions"):
-        bitfit.load(folder, revision="main")
+
+
+@pytest.mark.parametrize("options", [{"revision": "main"}, {"token": "secret"}, {"cache_dir": "elsewhere"}])
+def test_what_only_the_hub_takes_is_refused_for_a_folder(folder: Path, options: dict[str, str]) -> None:
+    with pytest.raises(RequestError, match=f"Leave out {next(iter(options))}=: only models of the hub take it"):
+        bitfit.load(folder, **options)  # type: ignore[arg-type]
+
+
+def test_what_is_no_name_is_refused() -> None:
+    with pytest.raises(RequestError, match="Expected a model's name or folder, such as 'minilm'; found None"):
+        bitfit.load(None)  # type: ignore[arg-type]
 
 
 def test_copies_may_be_kept_elsewhere(folder: Path, hub: Path, tmp_path: Path) -> None:

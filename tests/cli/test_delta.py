@@ -128,6 +128,10 @@ def test_average_sum_and_merge_write_what_they_say(
         assert run(["delta", how, file, other, "--out", file]) == 2
         assert "exists already" in capsys.readouterr().err
         assert Path(file).read_bytes() == before
+    assert run(["delta", "average", file, other, "--out", str(tmp_path / "words")]) == 0
+    text = capsys.readouterr().out
+    assert "values in" in " ".join(text.split())
+    assert "Delta(" not in text
     found = document(["delta", "merge", file, "--out", str(tmp_path / "merged")], capsys)
     assert {"config.json", "model.safetensors"} <= set(found["files"])
     assert found["trust_remote_code"] is False

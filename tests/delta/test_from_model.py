@@ -184,3 +184,26 @@ def test_a_task_made_by_hand_takes_lists_and_has_usual_columns() -> None:
     assert task == bitfit.Task("mood", "class", ("text",), "label", ("sad", "glad"))
     assert hash(task) == hash(bitfit.Task("mood", texts="text", labels=("sad", "glad")))  # type: ignore[arg-type]
     assert repr(task) == "Task('mood': class of text, 2 labels)"
+
+
+def test_new_parameters_after_the_selection_are_the_reason_that_is_given(backbone: Backbone) -> None:
+    peft = pytest.importorskip("peft", reason="the method lora needs PEFT")
+    model = copy.deepcopy(backbone.task_model(TASK.head))
+    selection = bitfit.select(model, "bitfit")
+    insertion = bitfit.Method.parse("lora").insert(model)
+    with pytest.raises(RequestError, match="carries the new parameters of 'lora', so 'bitfit' finds no untouched"):
+        bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
+    insertion.undo()
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["query"]), model)
+    with pytest.raises(DeltaError, match=r"found a BertFor\S+ that differs in .*self\.query\.weight'"):
+        bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
+
+
+def test_the_head_may_be_another_whatever_the_selection_trains_of_it(backbone: Backbone) -> None:
+    model = copy.deepcopy(backbone.task_model(TASK.head))
+    selection = bitfit.select(model, "bitfit", "frozen")
+    with torch.no_grad():
+        model.get_parameter("classifier.weight").add_(1.0)
+    delta = bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
+    with delta.applied(backbone) as applied:
+        assert torch.equal(applied.get_parameter("classifier.weight"), model.get_parameter("classifier.weight"))

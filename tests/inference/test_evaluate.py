@@ -121,6 +121,14 @@ def test_options_that_could_not_change_the_score_are_refused(
     assert evaluation(backbone, delta, DICTS, "train", options=DataOptions(train_size=5)).measured_on == "5 of 27"
 
 
+def test_a_whole_table_takes_a_name_and_needs_rows(backbone: Backbone, delta: Delta) -> None:
+    rows = pandas.DataFrame({"body": TEXTS[:3], "mood": ["sad", "glad", "glad"]})
+    notes = evaluation(backbone, delta, rows, options=DataOptions(name="monday")).notes
+    assert any(note.startswith("monday: ") for note in notes)
+    with pytest.raises(DataError, match="the data has no rows to score"):
+        bitfit.evaluate(backbone, delta, [])
+
+
 def test_labels_that_the_delta_does_not_know_are_named_by_row(backbone: Backbone, delta: Delta) -> None:
     odd = pandas.DataFrame({"body": TEXTS[:3], "mood": ["sad", "angry", "glad"]})
     with pytest.raises(DataError, match="the data, row 2, column 'mood': the label 'angry' is not among"):

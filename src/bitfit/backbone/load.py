@@ -3,7 +3,7 @@
 import importlib.metadata
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,12 +123,14 @@ def load(
     With `weights=False` only the configuration is read and the model lies on the meta device. Of a model of the hub,
     `revision` pins a branch, tag or commit, `token` opens a private one, and `cache_dir` says where copies are kept.
     """
+    if not isinstance(name, str | Path):
+        raise RequestError(f"Expected a model's name or folder, such as '{EMBEDDED}'; found {name!r:.80}.")
     name = str(name)
     if not name:
         raise RequestError(f"A model name was expected; found ''. The embedded one is '{EMBEDDED}'.")
     folder = Path(name).expanduser()
     if name == EMBEDDED or folder.is_dir():
-        _refuse_revision(name, revision)
+        _refuse_hub_options(name, {"revision": revision, "token": token, "cache_dir": cache_dir})
         return _read(name, _embedded_folder() if name == EMBEDDED else folder, weights)
     if name.startswith((".", "/", "~")) or folder.exists():
         raise BackboneError(
@@ -138,9 +140,11 @@ def load(
     return _from_hub(HubModel(name, revision, token, None if cache_dir is None else Path(cache_dir)), weights)
 
 
-def _refuse_revision(name: str, revision: str | None) -> None:
-    if revision is not None:
-        raise RequestError(f"Only models of the hub have revisions; '{name}' is read from a folder. Leave it out.")
+def _refuse_hub_options(name: str, options: Mapping[str, object]) -> None:
+    if given := [f"{option}=" for option, value in options.items() if value is not None]:
+        raise RequestError(
+            f"Leave out {', '.join(given)}: only models of the hub take it, and '{name}' is read from a folder."
+        )
 
 
 def as_backbone(given: "Backbone | str | Path") -> Backbone:

@@ -226,10 +226,15 @@ def _load(file: Path) -> "Delta":
 
 def _save(delta: "Delta", out: Path, as_json: bool) -> None:
     delta.save(out)
-    result(as_json, describe(out, delta), lambda console: console.print(f"{out}: {delta!r}"))
+    result(as_json, describe(out, delta), lambda console: console.print(plain(_written(out, delta))))
 
 
 # ---------------------------------------------------------------------- for a person
+
+
+def _written(out: Path, delta: "Delta") -> str:
+    values = f"{delta.size:,} values in {len(delta.slots)} slots"
+    return f"{out}: {delta.method} on {delta.backbone} for {delta.task.name}, {values}."
 
 
 def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:

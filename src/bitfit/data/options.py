@@ -57,6 +57,8 @@ class DataOptions:
         for name in ("max_length", "train_size", "seed"):
             if type(value := getattr(self, name)) is not int and (value is not None or name == "seed"):
                 raise RequestError(f"Expected a whole number as {name}; found {value!r:.80}.")
+        if not isinstance(self.data_dir, str | Path | None):
+            raise RequestError(f"Expected a folder as data_dir; found {self.data_dir!r:.80}.")
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(self.data_dir))  # a text names a folder as well
         if self.max_length is not None and self.max_length < MIN_LENGTH:

@@ -23,9 +23,9 @@ from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
 from bitfit.delta.document import Document, Extent, SlotLine
-from bitfit.delta.model_values import Where, check_unchanged, located, read_values, require_same
+from bitfit.delta.model_values import Where, check_same_parameters, check_unchanged, located, read_values, require_same
 from bitfit.errors import DeltaError, RequestError
-from bitfit.methods.insertion import Insertion, nothing
+from bitfit.methods.insertion import Insertion, check_untouched, nothing
 from bitfit.methods.method import Method
 from bitfit.methods.selection import HeadMode, Selection, Slot
 from bitfit.methods.theta import with_whole_head
@@ -105,20 +105,23 @@ class Delta:
     ) -> "Delta":
         """The delta of a task model that was trained in any loop: what it holds at the selection, and its whole head.
 
-        A model that differs from the backbone anywhere else is refused. The head may differ in all it has, since the
-        delta holds it whole.
+        Refused is a model with other parameters than the task's model, with other bits in one outside the selection
+        and the head, with another buffer, or with another epsilon of a norm. Neither the head, which the delta holds
+        whole, is compared, whatever the selection trains of it, nor the configuration.
         """
         if not isinstance(selection, Selection):
             raise RequestError(f"Expected a Selection: bitfit.select(model, 'bitfit'); found {selection!r:.80}.")
         if not isinstance(task, Task):
             raise RequestError(f"Expected a Task: bitfit.Task('mood', labels=[...]); found {task!r:.80}.")
         backbone, task = as_backbone(backbone), task.on("mean" if isinstance(model, OwnTask) else "first")
+        check_untouched(model, selection.method)
+        untouched = backbone.task_model(task.head)
+        _insert(selection.method, untouched)
+        check_same_parameters(model, untouched)
         slots = with_whole_head(selection, model)
         where = (backbone.name, backbone.fingerprint, selection.method, selection.head)
         settings = {} if backbone.revision is None else {"revision": backbone.revision}
         delta = cls(*where, slots, read_values(slots, model), task, settings=settings, versions=versions_now())
-        untouched = backbone.task_model(task.head)
-        delta.insert_modules(untouched)
         check_unchanged(slots, model, untouched)
         return delta
 
@@ -142,11 +145,7 @@ class Delta:
 
         Nothing happens for a method that has none, and where the model has them already.
         """
-        method = Method.maybe_of(self.method)
-        try:
-            return Insertion(self.method) if method is None else method.insert(model)
-        except RequestError as error:
-            raise DeltaError(f"The delta's method does not fit the model. {error}") from error
+        return _insert(self.method, model)
 
     @contextmanager
     def applied(self, backbone: Backbone) -> Iterator[PreTrainedModel]:
@@ -252,6 +251,14 @@ class Delta:
             document.settings,
             document.versions,
         )
+
+
+def _insert(name: str, model: nn.Module) -> Insertion:
+    method = Method.maybe_of(name)
+    try:
+        return Insertion(name) if method is None else method.insert(model)
+    except RequestError as error:
+        raise DeltaError(f"The delta's method does not fit the model. {error}") from error
 
 
 def _name_labels(model: PreTrainedModel, task: Task) -> None:

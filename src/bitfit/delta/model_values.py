@@ -59,8 +59,8 @@ def require_same(actual: Tensor, expected: Tensor, name: str, what: str) -> None
         raise DeltaError(f"'{name}' has other bits than it should after it was {what}.")
 
 
-def check_unchanged(slots: Sequence[Slot], model: nn.Module, backbone: nn.Module) -> None:
-    """Refuse a trained model that differs, outside the slots, from the task model over the untouched backbone."""
+def check_same_parameters(model: nn.Module, backbone: nn.Module) -> None:
+    """Refuse a trained model whose parameters have other names or shapes than the untouched task model's."""
     theirs, ours = dict(model.named_parameters()), dict(backbone.named_parameters())
     if unlike := [name for name in [*ours, *theirs] if _shape(name, theirs) != _shape(name, ours)]:
         raise DeltaError(
@@ -68,6 +68,11 @@ def check_unchanged(slots: Sequence[Slot], model: nn.Module, backbone: nn.Module
             f"{type(model).__name__} that differs in {_listed(dict.fromkeys(unlike))}. Check the task's kind and "
             "labels, or train a copy.deepcopy(backbone.task_model(task.head))."
         )
+
+
+def check_unchanged(slots: Sequence[Slot], model: nn.Module, backbone: nn.Module) -> None:
+    """Refuse a trained model of the same parameters that differs, outside the slots, from the untouched task model."""
+    theirs, ours = dict(model.named_parameters()), dict(backbone.named_parameters())
     if shared := [slot.name for slot in slots if theirs[slot.name] is ours[slot.name]]:
         raise DeltaError(
             f"The model shares {_listed(dict.fromkeys(shared))} with the backbone, so training it changed both. Train "

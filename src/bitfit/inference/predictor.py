@@ -32,9 +32,10 @@ from bitfit.runtime.row_model import RowModel
 
 ANSWER = "answer"  # name of the first column of answers
 Texts = Iterable[Any] | Rows  # one text or pair, or many; or a table with the task's columns
+_SHOWN = 3  # shares in an answer's repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """One answer."""
 
@@ -43,6 +44,14 @@ class Answer:
     value: Any
     scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
     best: tuple[Span, ...] = ()  # span: the best answers, with their positions and shares, best first
+
+    def __repr__(self) -> str:
+        """The value, and the largest shares to three digits."""
+        by_share = sorted((self.scores or {}).items(), key=lambda pair: -pair[1])
+        shares = [f"{label} {share:.3f}" for label, share in by_share[:_SHOWN]]
+        shares += [f"{span.text!r} {span.probability:.3f}" for span in self.best[:_SHOWN]]
+        value = f"{self.value:.6g}" if isinstance(self.value, float) else repr(self.value)
+        return f"Answer({value}: {', '.join(shares)})" if shares else f"Answer({value})"
 
 
 def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER) -> pa.Table:

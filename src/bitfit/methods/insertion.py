@@ -23,13 +23,16 @@ def nothing() -> None:
     """The way back where nothing was put in."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Insertion:
     """What a method put into one model."""
 
     method: str
     names: tuple[str, ...] = ()  # of the new parameters, in the model's order
     undo: Undo = nothing  # leaves the model as it was; a second call does nothing
+
+    def __repr__(self) -> str:
+        return f"Insertion({self.method!r}: {len(self.names)} new parameters)"
 
 
 def maybe_get_insertion(model: nn.Module) -> Insertion | None:

@@ -19,7 +19,7 @@ from bitfit.training.train import check_fit
 from bitfit.watcher import Watcher
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """The terms of a model, those that bring most first."""
 
@@ -27,6 +27,9 @@ class Ranking:
     by: Measure
     examples: int  # that the scores were taken on
     terms: tuple[Scored, ...]
+
+    def __repr__(self) -> str:
+        return f"Ranking({self.task!r} by {self.by} on {self.examples:,} examples: {len(self.terms)} terms)"
 
 
 def rank(

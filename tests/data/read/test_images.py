@@ -8,6 +8,7 @@ import pytest
 from transformers import ViTImageProcessor
 
 from bitfit.data.encode.encoder import tokenize
+from bitfit.data.options import DataOptions
 from bitfit.data.read.images import image_arrays
 from bitfit.data.read.source import load_task
 from bitfit.errors import DataError, MissingExtraError, RequestError
@@ -65,6 +66,8 @@ def test_arrays(processor: ViTImageProcessor) -> None:
         image_arrays("shades", {"train": (images.astype(float), ["dark"] * 20)})
     with pytest.raises(DataError, match="the label 'grey' is not in train"):
         image_arrays("shades", {"train": (images, ["a", "b"] * 10), "test": (images[:1], ["grey"])})
+    with pytest.raises(RequestError, match=r"DataOptions\(label=..., name=...\) changes nothing about images"):
+        image_arrays("shades", {"train": (images, ["a", "b"] * 10)}, DataOptions(label="x", name="y"))
 
 
 def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,3 +202,10 @@ def test_data_of_ones_own_takes_a_name_and_what_has_one_refuses_it(file: Path) -
         load_task(load_task(DICTS), options=named)
     with pytest.raises(RequestError, match=r"'rotten-tomatoes' has a name"):
         load_task("rotten-tomatoes", options=named)
+
+
+@pytest.mark.parametrize("others", [(), ("test",)])
+def test_a_misspelt_train_is_asked_about(others: tuple[str, ...]) -> None:
+    tables = {name: pa.table({"text": ["a", "b"], "label": ["x", "y"]}) for name in ("trian", *others)}
+    with pytest.raises(DataError, match=r"has no split 'train'; found trian.* Did you mean 'train' by 'trian'\?"):
+        load_task(tables)

@@ -56,6 +56,8 @@ def image_arrays(
     options: DataOptions | None = None,
 ) -> TaskTable:
     """The task in arrays (images, height, width, 3) with a label name for each image, by split."""
+    if options is not None:
+        options.refuse("images in arrays", ("text", "text_pair", "label", "tokens", "tags", "data_dir", "name"))
     if "train" not in splits:
         raise RequestError(f"Expected a split 'train'; found {', '.join(splits) or 'none'}.")
     labels = tuple(sorted(set(splits["train"][1])))

@@ -4,6 +4,7 @@ The libraries that such objects come from are never imported: an object is known
 """
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,7 +48,8 @@ def has_splits(data: object) -> bool:
     """Whether this is a dict of tables by the names of their splits, as a DatasetDict is."""
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
         return False
-    return any(split_of(name) for name in data) and all(map(is_table, data.values()))
+    named = any(split_of(name) or _is_frame(table) for name, table in data.items())
+    return named and all(map(is_table, data.values()))
 
 
 def chunks_by_split(data: object, options: DataOptions) -> tuple[dict[str, list[Chunk]], tuple[str, ...]]:
@@ -60,7 +62,9 @@ def chunks_by_split(data: object, options: DataOptions) -> tuple[dict[str, list[
         if (split := split_of(name)) is not None:
             chunks.setdefault(split, []).append(chunk_of(table, options, name))
     if "train" not in chunks:
-        raise DataError(f"{SOURCE} has no split 'train'; found {', '.join(data)}.")
+        close = get_close_matches("train", data, n=1)
+        hint = f" Did you mean 'train' by '{close[0]}'?" if close else ""
+        raise DataError(f"{SOURCE} has no split 'train'; found {', '.join(data)}.{hint}")
     ignored = [name for name in data if split_of(name) is None]
     return chunks, (f"not read: {', '.join(ignored)}",) if ignored else ()
 

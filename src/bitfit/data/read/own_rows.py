@@ -66,7 +66,9 @@ def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> 
     scored."""
     from_file = isinstance(data, str | Path)
     chunk = read_file(Path(data)) if isinstance(data, str | Path) else chunk_of(data, options)
-    name = Path(chunk.source).stem if from_file else NAME
+    if not len(chunk) and not chunk.problems:
+        raise DataError(f"{chunk.source} has no rows to score.")
+    name = options.name or (Path(chunk.source).stem if from_file else NAME)
     columns = Columns(task.kind, task.texts, task.label)
     problems = list(chunk.problems)
     rows = checked(_readable(chunk, columns), columns, task.labels, problems)
