@@ -29,6 +29,7 @@ OPTIONS = [
     "32",
     "--checkpoint-every",
     "0.02",
+    "--no-baselines",
 ]
 
 

@@ -48,7 +48,7 @@ def measure(request: Request, backbone: Backbone, data: TaskData, meter: Meter) 
     passes = [wanted] if request.system.together else [[config] for config in wanted]
     accuracies: list[float] = []
     for shared in passes:
-        runs = train_rows(backbone, data, request.system.method, shared, watcher=Timed(meter))
+        runs = train_rows(backbone, data, request.system.method, shared, watcher=Timed(meter), baselines=False)
         accuracies += [run.history[-1]["validation"]["accuracy"] for run in runs]
         meter.end_run()
     used = compute_format(request.system.precision)

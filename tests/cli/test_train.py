@@ -363,3 +363,23 @@ def test_the_prefix_cache_is_part_of_what_a_file_answers(
     assert told(capsys)[0]["finished_before"] is True
     assert run([*command, "--estimate", "--prefix-cache"]) == 0
     assert told(capsys)[0]["kept"] == (ROWS + 12 + 12) * 7 * 32 * 4
+
+
+def test_the_rivals_are_said_beside_the_score_and_a_finished_file_says_the_same(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [(number % 30 + 4, number % 7 + 4) for number in range(150)]
+    rows = [f"w{one} w{other},low\nw{one + 30} w{other + 30},high" for one, other in pairs]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows, ""]))
+    out = tmp_path / "out.safetensors"
+    options = ["--model", model, "--epochs", "1", "--learning-rate", "1e-6"]
+    command = ["train", str(tmp_path / "rows.csv"), *options, "--out", str(out)]
+    assert run(command) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("bitfit ") and "probe" in line)
+    assert "(validation accuracy). " in line
+    assert run(command) == 0
+    assert line in capsys.readouterr().out.splitlines()
+    assert run([*command, "--json"]) == 0
+    assert set(told(capsys)[0]["baselines"]) == {"frozen probe", "TF-IDF"}
+    assert run([*command, "--json", "--no-baselines", "--overwrite"]) == 0
+    assert told(capsys)[0]["baselines"] == {}

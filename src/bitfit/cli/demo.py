@@ -80,7 +80,7 @@ def _trained(backbone: Any, method: str, epochs: int, train_size: int | None) ->
     log().print(f"\n{method} on {TASK}")
     data = task_data(backbone, TASK, DataOptions(train_size=train_size))
     with Shown(data.measured_on["validation"]) as shown:
-        return train(backbone, data, method, TrainConfig(epochs=epochs), watcher=shown)
+        return train(backbone, data, method, TrainConfig(epochs=epochs), watcher=shown, baselines=method == METHODS[0])
 
 
 def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answer]") -> None:
@@ -97,6 +97,7 @@ def _show(console: "Console", runs: "list[Run]", path: Path, answers: "list[Answ
     console.print()
     columns = ["method", "trained", "share", "validation", "test", "time"]
     console.print(table("Accuracy on film reviews", columns, rows))
+    console.print(f"{runs[0].comparison}\n")
     rows = [[text, f"{answer.value} {_share(answer)}"] for text, answer in zip(SENTENCES, answers, strict=True)]
     console.print(table("What it says of new sentences", ["sentence", "answer"], rows))
     console.print(f"{path} holds all of it: {path.stat().st_size / 1000:,.0f} KB beside a model of 91 MB.\n")

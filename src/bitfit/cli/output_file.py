@@ -26,6 +26,7 @@ MARKS = (
     "measured_on",
     "revision",
     "device",
+    "baselines",
 )  # in a delta's settings, beside those of the training
 
 
@@ -166,4 +167,5 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
         seconds=0.0,
         tokens_per_second=0.0,
         measured_on={name: measured_text(of) for name, of in delta.settings.get("measured_on", {}).items()},
+        baselines=delta.settings.get("baselines", {}),
     )

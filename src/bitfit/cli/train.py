@@ -64,6 +64,9 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
     help="Run the layers below all that trains once for each example, without dropout, and keep what they answer. "
     "Default: only where the head alone trains.",
 )
+@click.option(
+    "--no-baselines", is_flag=True, help="Leave out what a linear probe on the frozen model and TF-IDF reach."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped. So does the same command without it.")
 @click.option("--overwrite", is_flag=True, help="Start afresh, whatever a run has left at --out.")
@@ -118,7 +121,15 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
             warning = maybe_get_warning(backbone, data, how, configs)
             if warning is not None:
                 shown.note(warning)
-            runs = train_rows(backbone, data, how, configs, watcher=shown, checkpoints=checkpoints)
+            runs = train_rows(
+                backbone,
+                data,
+                how,
+                configs,
+                watcher=shown,
+                checkpoints=checkpoints,
+                baselines=not given["no_baselines"],
+            )
         best = best_run(runs)
         stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
         output.write(runs[best], stopped)
@@ -188,6 +199,8 @@ def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
         of = f" ({run.measured_on[split]})" if split in run.measured_on else ""
         how = ", while it learnt, with dropout" if split == "train" else ""
         console.print(f"{split}{of}{how}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    if run.comparison:
+        console.print(run.comparison)
     console.print(f"{path}: {size / 1000:,.0f} KB  ({run.seconds:,.0f} s, {run.tokens_per_second:,.0f} tokens/s)")
 
 

@@ -157,6 +157,7 @@ class Runner:
             self._configs(runs),
             watcher=self.watcher,
             checkpoints=checkpoints,
+            baselines=False,  # a plan has its own methods to compare
         )
         if len(trained) < len(runs) or any(run.stopped for run in trained):
             return False  # the checkpoints stay: the same call goes on from them

@@ -30,7 +30,7 @@ class RowModel:
     def __init__(self, model: PreTrainedModel, head: Head, compute: torch.dtype, device: torch.device = CPU) -> None:
         self.head, self.device, self.packed = head, device, packs(model.config)
         self.width: int = getattr(model.config, "hidden_size", None) or 1  # numbers that a layer hands on for a token
-        self.positions_per_token = _positions_per_token(model.config)
+        self.positions_per_token = positions_per_token(model.config)
         self.layers = max(1, getattr(model.config, "num_hidden_layers", 1))
         if self.packed:
             base, prefix = cast(PreTrainedModel, model.base_model), model.base_model_prefix
@@ -154,7 +154,7 @@ class PaddedModel:
         return inputs
 
 
-def _positions_per_token(config: PretrainedConfig) -> int:
+def positions_per_token(config: PretrainedConfig) -> int:
     """How many positions the encoder works on for each token: for an image its patches, else 1."""
     patch, size = getattr(config, "patch_size", None), getattr(config, "image_size", None)
     return (size // patch) ** 2 + 1 if isinstance(patch, int) and isinstance(size, int) else 1

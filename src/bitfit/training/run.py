@@ -1,7 +1,7 @@
 """What a training did: history, scores, settings, environment, and the delta."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitfit.data.examples import measured_json
@@ -9,6 +9,7 @@ from bitfit.data.task import better
 from bitfit.delta.delta import Delta
 from bitfit.errors import TrainingError
 from bitfit.runtime.precision import environment
+from bitfit.training.baselines import comparison
 from bitfit.training.config import TrainConfig
 
 
@@ -28,12 +29,27 @@ class Run:
     stopped: bool = False  # by the user, before its end
     diverged: str | None = None  # why it ended, where a loss was no longer finite; the delta is of an epoch before
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> rows, where needed of how many
+    baselines: Mapping[str, float] = field(default_factory=dict)  # rival -> its main score on validation
 
     def __repr__(self) -> str:
         metric = self.delta.task.metric
         scores = ", ".join(f"{split} {metric} {metrics[metric]:.4f}" for split, metrics in self.scores.items())
         ended = ", diverged" if self.diverged else ", stopped" if self.stopped else ""
         return f"Run({self.delta.method!r} on {self.delta.task.name!r}: {scores or 'no scores'}{ended})"
+
+    @property
+    def comparison(self) -> str:
+        """The main score on validation beside the baselines', in a line that says who wins; empty without them."""
+        task = self.delta.task
+        own = self.scores.get("validation", {}).get(task.metric)
+        return comparison(task, self.delta.method, own, self.baselines) if self.baselines and own is not None else ""
+
+    def beside(self, baselines: Mapping[str, float]) -> "Run":
+        """The same run with its baselines, which its delta keeps."""
+        if not baselines:
+            return self
+        settings = {**self.delta.settings, "baselines": dict(baselines)}
+        return replace(self, baselines=baselines, delta=replace(self.delta, settings=settings))
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain values, without the delta's tensors."""
@@ -46,6 +62,7 @@ class Run:
             "parameters": self.parameters,
             "scores": {split: dict(scores) for split, scores in self.scores.items()},
             "measured_on": measured_json(self.measured_on),
+            "baselines": dict(self.baselines),
             "best_epoch": self.best_epoch,
             "history": [dict(epoch) for epoch in self.history],
             "settings": self.config.to_json(),

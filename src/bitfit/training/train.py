@@ -13,6 +13,7 @@ from bitfit.data.options import DataOptions
 from bitfit.errors import BackboneError, RequestError, TrainingError
 from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.method import Method
+from bitfit.training.baselines import baseline_scores
 from bitfit.training.build import Built, build, may_share_a_pass
 from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.config import TrainConfig, TrainSettings
@@ -21,7 +22,7 @@ from bitfit.training.recipe import Recipe, ResumableRequest
 from bitfit.training.run import Run
 from bitfit.watcher import Watcher
 
-_OTHERS = ("config", "options", "watcher", "checkpoints")  # keywords of `train` beside the settings
+_OTHERS = ("config", "options", "watcher", "checkpoints", "baselines")  # keywords of `train` beside the settings
 ANY_HEAD = Head("class", 2, "mean")  # one that every architecture has
 
 
@@ -34,16 +35,27 @@ def train(
     options: DataOptions | Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
+    baselines: bool = True,
     **settings: Unpack[TrainSettings],
 ) -> Run:
     """Train one row on a task: its name, a file or folder, or its rows in memory.
 
     A model's name or folder stands for its backbone. Settings are keywords, as epochs=1; or a TrainConfig or a dict,
     config={"epochs": 1}, of which keywords change single ones.
-    With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe.
+    With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe. With
+    `baselines`, the run also says what a linear probe on the frozen model and TF-IDF reach.
     """
-    configs = [TrainConfig.of(config).changed(settings, _OTHERS)]
-    return train_rows(backbone, task, method, configs, options=options, watcher=watcher, checkpoints=checkpoints)[0]
+    rows = [TrainConfig.of(config).changed(settings, _OTHERS)]
+    return train_rows(
+        backbone,
+        task,
+        method,
+        rows,
+        options=options,
+        watcher=watcher,
+        checkpoints=checkpoints,
+        baselines=baselines,
+    )[0]
 
 
 def train_rows(
@@ -55,6 +67,7 @@ def train_rows(
     options: DataOptions | Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
+    baselines: bool = True,
 ) -> list[Run]:
     """Train several rows in one pass over one backbone, each with its own settings; one run for each config.
 
@@ -71,12 +84,13 @@ def train_rows(
     for note in data.notes:
         watcher.note(note)
     recipe = Recipe.of(backbone, data, method, settings)
+    rivals = baseline_scores(backbone, data, settings[0], watcher.note) if baselines else {}
     runs = _train(recipe, ResumableRequest.of(recipe.asked(), checkpoints), watcher)
     if all(run.diverged for run in runs):
         if checkpoints is not None:
             checkpoints.remove()  # they lead to the same end
         raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
-    return runs
+    return [run.beside(rivals) for run in runs]
 
 
 def shares_a_pass(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> bool:

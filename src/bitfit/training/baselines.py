@@ -1,0 +1,212 @@
+"""What simple rivals of a run reach on validation: a linear probe on frozen features, and TF-IDF.
+
+Both are linear models of sklearn, which is imported when they are fitted: it takes a second to load. Their strength of
+regularization is the best on validation, as a run's epoch is.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bitfit.backbone.device import chosen_device
+from bitfit.backbone.heads import Head
+from bitfit.backbone.load import Backbone
+from bitfit.data.encode.encoder import maybe_get_entry, put_entry
+from bitfit.data.examples import Examples, TaskData, digest
+from bitfit.data.task import LESS_IS_BETTER, Task, better
+from bitfit.files import cache_folder
+from bitfit.inference.metrics import score
+from bitfit.inference.outputs import outputs, pass_tokens
+from bitfit.inference.pass_budget import Budget
+from bitfit.runtime.precision import compute_format, surroundings, trusted
+from bitfit.runtime.row_model import RowModel, positions_per_token
+from bitfit.training.config import TrainConfig
+
+PROBE, TFIDF = "frozen probe", "TF-IDF"
+MOST_EXAMPLES = {PROBE: 5_000, TFIDF: 20_000}  # of training, for seconds and not minutes
+MOST_POSITIONS = 300_000  # that the frozen model reads of them
+MOST_WEIGHTS = 1_000_000  # of TF-IDF, for all classes: the solver takes 200 bytes for each
+FEWEST_ROWS = 20  # of validation: fewer cannot tell two models apart
+PROBE_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.1)  # sklearn's C, of standardized features; of ridge 1 / alpha
+TFIDF_STRENGTHS = (1.0, 10.0, 100.0)
+ROUNDS, TOLERANCE = 300, 1e-3  # of the solver; further ones change no score that is shown
+FORMAT = 1  # raise when the features change their meaning: older entries are then not found
+
+Matrix = Any  # (examples, features): an array, or scipy's sparse one
+Say = Callable[[str], None]
+
+
+def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say: Say) -> dict[str, float]:
+    """Each rival's main score on validation by its name; none where a task's answer is no class and no number of a
+    text, or where there is too little to tell, which is said."""
+    if data.task.kind not in ("class", "number") or not {"train", "validation"} <= set(data.splits):
+        return {}
+    train, validation = (_labelled(data.splits[name]) for name in ("train", "validation"))
+    if problem := _too_little(train, validation):
+        say(f"No baselines: {problem}")
+        return {}
+    few = _sample(train, PROBE, MOST_POSITIONS // positions_per_token(backbone.config), say)
+    features = [frozen_features(backbone, examples, config, say) for examples in (few, validation)]
+    scores = {PROBE: _best(data.task, (few, validation), _standardized(*features), PROBE_STRENGTHS)}
+    if data.task.kind == "class" and "pixels" not in train.source:
+        many = _sample(train, TFIDF, None, say)
+        weights = _tfidf(many, validation, MOST_WEIGHTS // len(data.task.labels))
+        scores[TFIDF] = _best(data.task, (many, validation), weights, TFIDF_STRENGTHS)
+    return scores
+
+
+def comparison(task: Task, name: str, own: float, rivals: Mapping[str, float]) -> str:
+    """A run's score beside those of its rivals, in a line; it says so where one of them wins."""
+    scale = 1 if task.metric in LESS_IS_BETTER else 100
+    digits = 4 if scale == 1 else 1
+    rivals = {one: rivals[one] for one in (PROBE, TFIDF) if one in rivals}  # a file sorts its keys
+    listed = ", ".join(f"{one} {scale * value:.{digits}f}" for one, value in {name: own, **rivals}.items())
+    line = f"{listed} (validation {task.metric})"
+    ahead = [one for one, value in rivals.items() if better(task.metric, value, own)]
+    if not ahead:
+        return line
+    verb = "is" if len(ahead) == 1 else "are"
+    return f"{line}. {' and '.join(ahead)} {verb} better than {name} here: try more epochs or another learning rate"
+
+
+def _labelled(examples: Examples) -> Examples:
+    known = ~np.isnan(examples.labels) if examples.labels.dtype.kind == "f" else examples.labels >= 0
+    return examples if known.all() else _only(examples, np.flatnonzero(known))
+
+
+def _sample(examples: Examples, name: str, tokens: int | None, say: Say) -> Examples:
+    """As many as a rival may learn from, of at most so many tokens; always the same ones."""
+    drawn = np.argsort(np.random.PCG64(0).random_raw(len(examples)), kind="stable")[: MOST_EXAMPLES[name]]
+    if tokens is not None:
+        drawn = drawn[: max(1, int(np.searchsorted(np.cumsum(examples.lengths[drawn]), tokens, side="right")))]
+    if len(drawn) == len(examples):
+        return examples
+    say(f"{name}, to compare with, learns from {len(drawn):,} of {len(examples):,} training examples")
+    return _only(examples, np.sort(drawn))
+
+
+def _only(examples: Examples, which: NDArray[np.int64]) -> Examples:
+    pieces = examples.tokens_of(which) if len(which) else which
+    offsets = np.concatenate([[0], np.cumsum(examples.lengths[which])]).astype(np.int64)
+    source = {name: examples.source[name][which] for name in ("pixels",) if name in examples.source}
+    return Examples(examples.ids[pieces], examples.types[pieces], offsets, examples.labels[which], source=source)
+
+
+def _too_little(train: Examples, validation: Examples) -> str:
+    """Why there is nothing to compare with; empty where there is."""
+    if len(validation) < FEWEST_ROWS:
+        return f"validation has {len(validation)} labelled rows, and fewer than {FEWEST_ROWS} cannot tell"
+    if len(np.unique(train.labels)) < 2:
+        return "all training examples have the same label"
+    return ""
+
+
+# ---------------------------------------------------------------------- frozen features
+
+
+def frozen_features(backbone: Backbone, examples: Examples, config: TrainConfig, say: Say) -> NDArray[np.float32]:
+    """The mean of each text's last hidden states, (examples, size), from the cache where they are there."""
+    device = chosen_device(config.device)
+    compute = compute_format(trusted(config.precision, backbone.config.model_type), device)
+    about = [FORMAT, backbone.fingerprint, surroundings(compute, device), digest(examples)]
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    stored = maybe_get_entry(cache_folder() / "features", key)
+    if stored is not None:
+        return np.asarray(stored[0]["features"])
+    features = _computed(_feature_model(backbone, compute, device), examples, say)
+    put_entry(cache_folder() / "features", key, {"features": features}, {})
+    return features
+
+
+def _feature_model(backbone: Backbone, compute: torch.dtype, device: torch.device) -> RowModel:
+    """A task model whose head hands on what it reads, the mean of a text's tokens."""
+    plain: Any = backbone.task_model(Head("class", 1, "mean"))
+    size = cast(nn.Linear, plain.classifier).in_features
+    plain.classifier = nn.Identity()
+    return RowModel(plain, Head("class", size, "mean"), compute, device)
+
+
+def _computed(model: RowModel, examples: Examples, say: Say) -> NDArray[np.float32]:
+    budget = Budget(pass_tokens(model), int(examples.lengths.max(initial=1)), say)
+    unlabelled = replace(examples, labels=np.full(len(examples), -1))  # no loss is wanted
+    return np.asarray(budget.fit(partial(outputs, model, {}, unlabelled, 1))[0].values)
+
+
+def _standardized(train: Matrix, validation: Matrix) -> tuple[Matrix, Matrix]:
+    mean, spread = train.mean(0), train.std(0)
+    spread = np.where(spread > 0, spread, 1)
+    return (train - mean) / spread, (validation - mean) / spread
+
+
+# ---------------------------------------------------------------------- TF-IDF
+
+
+def _tfidf(train: Examples, validation: Examples, most: int) -> tuple[Matrix, Matrix]:
+    """Weights of the pieces of a text and of pairs of neighbours, of the `most` frequent in training.
+
+    Pieces of the tokenizer stand for words: examples have no texts, and the scores are within a point or so.
+    """
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    terms, counts = np.unique(_terms(train)[1], return_counts=True)
+    vocabulary = np.sort(terms[np.argsort(-counts, kind="stable")[:most]])
+    weights = TfidfTransformer(sublinear_tf=True)
+    return weights.fit_transform(_counts(train, vocabulary)), weights.transform(_counts(validation, vocabulary))
+
+
+def _terms(examples: Examples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The example of each term, and the term as a number: single pieces first, then pairs of neighbours."""
+    ids = np.asarray(examples.ids, np.int64)
+    owner = np.repeat(np.arange(len(examples)), examples.lengths)
+    inside = owner[1:] == owner[:-1]
+    pairs = (ids[:-1] + 1 << 32) + ids[1:]
+    return np.concatenate([owner, owner[1:][inside]]), np.concatenate([ids, pairs[inside]])
+
+
+def _counts(examples: Examples, vocabulary: NDArray[np.int64]) -> Matrix:
+    """How often each term of the vocabulary is in each example."""
+    from scipy.sparse import csr_matrix
+
+    owner, terms = _terms(examples)
+    column = np.searchsorted(vocabulary, terms).clip(max=len(vocabulary) - 1)
+    known = vocabulary[column] == terms
+    shape = (len(examples), len(vocabulary))
+    return csr_matrix((np.ones(int(known.sum()), np.float32), (owner[known], column[known])), shape)
+
+
+# ---------------------------------------------------------------------- linear models
+
+
+def _best(
+    task: Task, sides: tuple[Examples, Examples], features: tuple[Matrix, Matrix], strengths: Sequence[float]
+) -> float:
+    """The best score on validation of a linear model over these strengths."""
+    best: float | None = None
+    for strength in strengths:
+        model = _model(task, strength)
+        with warnings.catch_warnings():  # of a solver that ran out of rounds
+            warnings.simplefilter("ignore")
+            predicted = model.fit(features[0], sides[0].labels).predict(features[1])
+        answers = predicted if task.kind == "number" else np.eye(len(task.labels))[predicted]
+        now = score(task, sides[1], answers)[task.metric]
+        if best is None or better(task.metric, now, best):
+            best = now
+    assert best is not None
+    return best
+
+
+def _model(task: Task, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if task.kind == "number":
+        return Ridge(1 / strength)
+    return LogisticRegression(C=strength, max_iter=ROUNDS, tol=TOLERANCE)
