@@ -30,7 +30,9 @@ def data_of(request: Request, backbone: Backbone) -> TaskData:
     """Training examples for the steps asked for, and validation examples."""
     assert backbone.tokenizer is not None
     folder = Path(request.data_dir) if request.data_dir and request.shape.needs_data else None
-    data = tokenize(load_task(request.shape.task, options=DataOptions(data_dir=folder)), backbone.tokenizer)
+    data = tokenize(
+        load_task(request.shape.task, options=DataOptions(data_dir=folder, pool="first")), backbone.tokenizer
+    )
     train, validation = data.splits["train"], data.splits["validation"]
     if request.epochs is None:
         train = some(train, request.shape.steps * request.shape.batch)

@@ -13,6 +13,8 @@ from huggingface_hub import constants
 import bitfit
 from bitfit.backbone.heads import Head
 from bitfit.backbone.pooling import made_for
+from bitfit.data.encode.encoder import tokenize
+from bitfit.data.read.source import load_task
 from bitfit.data.task import Task
 from bitfit.watcher import Watcher
 from tests.models import tiny, tiny_backbone, tiny_tokenizer
@@ -131,3 +133,13 @@ def test_a_copy_of_the_hub_is_asked_for_its_chain_and_remembers_that_it_has_none
 
 def test_the_embedded_model_reads_the_mean() -> None:
     assert bitfit.load().pool == "mean"
+
+
+def test_examples_that_are_tokenized_already_get_the_backbones_pooling(folder: Path) -> None:
+    backbone = bitfit.load(folder)
+    table = load_task((["a b", "c d"] * 10, ["p", "n"] * 10))
+    assert table.task.pool is None
+    run = bitfit.train(backbone, tokenize(table, backbone.reader), epochs=1)
+    same = bitfit.train(backbone, table, epochs=1)
+    assert run.delta.task.pool == "mean"
+    assert all((value == same.delta.values[name]).all() for name, value in run.delta.values.items())

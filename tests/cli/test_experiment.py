@@ -64,7 +64,7 @@ def test_a_plan_becomes_a_folder_that_can_be_reported(folder: Path, run: Run) ->
         "stopped": False,
     }
     assert "1 of 1: bitfit on words" in done.stderr
-    assert [path.name for path in (folder / "out" / "runs").iterdir()] == ["words--bitfit--0.001--seed0.json"]
+    assert [path.name for path in (folder / "out" / "runs").iterdir()] == ["words--bitfit--0.004--seed0.json"]
     assert len(list((folder / "out" / "deltas").iterdir())) == 1
     again = run()
     assert "Of 1 planned runs 1 were there, 0 are new, 0 failed." in again.stdout
@@ -76,7 +76,7 @@ def test_a_failed_run_is_named_and_shows_in_the_exit_code(folder: Path, run: Run
     write_plan(["words.csv", "nobody/nothing.csv"])
     done = run()
     assert done.code == 6
-    assert "failed: nothing--bitfit--0.001--seed0" in done.stderr
+    assert "failed: nothing--bitfit--0.004--seed0" in done.stderr
     assert "Of 2 planned runs 0 were there, 1 are new, 1 failed." in done.stdout
 
 

@@ -142,7 +142,7 @@ def test_another_runs_file_is_not_overwritten_unasked(
     capsys.readouterr()
     assert run([*command, "--learning-rate", "4e-4"]) == 2
     message = capsys.readouterr().err
-    assert "learning_rate: 0.001 there, 0.0004 here" in message
+    assert "learning_rate: 0.004 there, 0.0004 here" in message
     assert "--overwrite" in message
     assert (tmp_path / "out.safetensors").read_bytes() == before
     assert run([*command, "--learning-rate", "4e-4", "--overwrite"]) == 0

@@ -62,7 +62,7 @@ def test_a_method_settles_what_a_task_says_and_a_task_what_all_share() -> None:
 
 def test_a_method_without_a_rate_gets_what_suits_it() -> None:
     plan = plan_of(SMALL | {"methods": ["bitfit", "full", "lora"]})
-    assert [cell.runs[0].config.learning_rate for cell in plan.cells] == [1e-3, 5e-5, 5e-4]
+    assert [cell.runs[0].config.learning_rate for cell in plan.cells] == [4e-3, 5e-5, 5e-4]
 
 
 def test_one_task_in_two_sizes_is_told_apart() -> None:

@@ -262,7 +262,9 @@ def test_results_of_another_plan_or_damaged_ones_are_refused(
     run_plan(backbone, words_plan(task), tmp_path / "out")
     with pytest.raises(RequestError, match="settings epochs: 1 there, 2 here"):
         run_plan(
-            backbone, words_plan(task, settings={"epochs": 2, "batch_size": 8, "precision": "fp32"}), tmp_path / "out"
+            backbone,
+            words_plan(task, settings={"epochs": 2, "batch_size": 8, "precision": "fp32", "learning_rate": 1e-3}),
+            tmp_path / "out",
         )
     path = tmp_path / "out" / "runs" / "words--bitfit--0.001--seed0.json"
     path.write_text(path.read_text()[:40])

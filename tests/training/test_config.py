@@ -11,6 +11,7 @@ import torch
 
 import bitfit
 from bitfit.errors import RequestError
+from bitfit.methods.method import Method
 from bitfit.training.config import TrainConfig, factor
 
 
@@ -74,3 +75,34 @@ def test_the_papers_rate_is_the_same_at_every_step() -> None:
 def test_the_defaults_are_read_without_torch() -> None:
     code = "import sys, bitfit.training.config as config; config.TrainConfig.paper(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("examples", "classes", "batch_size", "epochs"),
+    [
+        (0, 0, 16, 20),
+        (64, 2, 16, 20),
+        (500, 2, 16, 20),
+        (1000, 2, 16, 11),
+        (3000, 2, 16, 4),
+        (67_000, 2, 16, 3),
+        (3000, 0, 16, 4),
+        (1000, 2, 50, 20),
+        (2000, 47, 16, 15),
+        (5000, 47, 16, 6),
+    ],
+)
+def test_few_examples_are_seen_more_often_and_many_classes_too(
+    examples: int, classes: int, batch_size: int, epochs: int
+) -> None:
+    method = Method.parse("bitfit")
+    assert TrainConfig(batch_size=batch_size).settled(method, examples, classes).epochs == epochs
+    assert TrainConfig(batch_size=batch_size, epochs=7).settled(method, examples, classes).epochs == 7
+
+
+def test_a_rate_that_stays_level_is_lower_than_one_that_falls() -> None:
+    bitfit, full = Method.parse("bitfit"), Method.parse("full")
+    falling, level = TrainConfig(), TrainConfig.paper()
+    assert (falling.settled(bitfit, 9).learning_rate, level.settled(bitfit, 9).learning_rate) == (4e-3, 1e-3)
+    assert falling.settled(full, 9).learning_rate == level.settled(full, 9).learning_rate == 5e-5
+    assert TrainConfig.paper(7e-4).settled(bitfit, 9).learning_rate == 7e-4

@@ -40,7 +40,7 @@ and another task:
 
 @click.command("demo")
 @click.option("--out", "path", type=click.Path(path_type=Path), default=Path(f"{TASK}.safetensors"), show_default=True)
-@click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True)
+@click.option("--epochs", type=int, default=3, show_default=True)
 @click.option("--train-size", type=int, help="Train on so many sentences alone.")
 @overwrite_option
 @json_option

@@ -49,7 +49,7 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
     "--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]", help="Of head, order, dropout."
 )
 @click.option("--batch-size", type=int, default=TrainConfig.batch_size, show_default=True)
-@click.option("--epochs", type=int, default=TrainConfig.epochs, show_default=True)
+@click.option("--epochs", type=int, help="Default: what suits the number of examples, 3 to 20.")
 @click.option("--schedule", type=click.Choice(["linear", "constant"]), default=TrainConfig.schedule, show_default=True)
 @click.option("--warmup", type=float, default=TrainConfig.warmup, show_default=True, help="Share of all steps.")
 @click.option("--clip", type=float, default=TrainConfig.clip, show_default=True, help="Largest gradient norm; 0: none.")

@@ -12,6 +12,8 @@ from bitfit.files import file_name
 from bitfit.methods.method import Method
 from bitfit.training.config import TrainConfig
 
+PLANNED_EPOCHS = 3  # where a plan names none
+
 
 @dataclass(frozen=True)
 class PlannedTask:
@@ -79,7 +81,9 @@ class Cell:
     def _run(self, rate: float | None, seed: int) -> PlannedRun:
         settings = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
         rate = None if rate is None else float(rate)
-        config = TrainConfig(learning_rate=rate, seed=seed, **settings).settled(self.method.method)
+        # A plan says everything before it has seen the data: what suits their number is not asked for.
+        config = TrainConfig(learning_rate=rate, seed=seed, **{"epochs": PLANNED_EPOCHS, **settings})
+        config = config.settled(self.method.method, examples=0)
         asked = {
             "model": self.model,
             "task": self.task.name,

@@ -21,7 +21,7 @@ def task_data(backbone: Backbone, task: Data, options: DataOptions) -> TaskData:
     """The task's examples, tokenized for this backbone."""
     if isinstance(task, TaskData):
         options.refuse("TaskData", [field.name for field in fields(options) if field.name != "seed"])
-        return task
+        return replace(task, task=task.task.on(backbone.pool_for(task.task.kind)))
     table = load_task(task, options=options)
     return tokenize(_readable(backbone, _pooled(backbone, table), options), backbone.reader)
 

@@ -22,7 +22,8 @@ from bitfit.methods.selection import Slot
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.row_model import RowModel
 
-BIAS_LEARNING_RATE = 1e-3  # bias training wants 10 to 30 times the rate of full fine-tuning
+BIAS_LEARNING_RATE = 4e-3  # that falls to zero: some 80 times that of full fine-tuning (experiments/defaults)
+LEVEL_BIAS_LEARNING_RATE = 1e-3  # that stays as it is: the largest of the BitFit paper's grid
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Family(ABC):
 
     name: MethodName
 
-    learning_rate: ClassVar[float] = BIAS_LEARNING_RATE  # where none is given: the best of the published grids
+    learning_rate: ClassVar[float] = BIAS_LEARNING_RATE  # where none is given
     shares_a_pass: ClassVar[bool] = False  # vectors alone change, so that runs share every matrix product
     averages: ClassVar[bool] = True  # several deltas of it can be averaged element by element
     is_bias_method: ClassVar[bool] = False  # what changes are the model's own biases, by name
@@ -50,6 +51,11 @@ class Family(ABC):
     def inserts(self) -> bool:
         """Whether it puts new parameters into the model."""
         return False
+
+    @property
+    def level_learning_rate(self) -> float:
+        """The rate where none is given and it does not fall: one of a family's own is both."""
+        return LEVEL_BIAS_LEARNING_RATE if self.learning_rate == BIAS_LEARNING_RATE else self.learning_rate
 
     # ------------------------------------------------------------------ on a model
 

@@ -73,8 +73,13 @@ class Method:
 
     @property
     def learning_rate(self) -> float:
-        """The one to take where none is given."""
+        """The one to take where none is given, and it falls to zero."""
         return self.family.learning_rate
+
+    @property
+    def level_learning_rate(self) -> float:
+        """The one to take where none is given, and it stays as it is."""
+        return self.family.level_learning_rate
 
     @property
     def phases(self) -> tuple[str, ...]:

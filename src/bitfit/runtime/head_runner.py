@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from bitfit.backbone.architectures import architecture
 from bitfit.backbone.device import CPU
-from bitfit.backbone.heads import Head
+from bitfit.backbone.heads import Head, OwnTask
 from bitfit.runtime.dropout import Draws
 from bitfit.runtime.encoder import move, pad_of
 from bitfit.runtime.layers import FastNorm, FunctionalDropout, reads_from_pass, replace_layers
@@ -29,7 +29,7 @@ class HeadRunner:
         known = architecture(model.config.model_type)
         self.reads_last = known is not None and known.summary == "last"
         # ModernBERT's configuration may ask for the mean where the task does not.
-        self.reads_mean = "mean" in (head.pool, getattr(model.config, "classifier_pooling", None))
+        self.reads_mean = isinstance(model, OwnTask) or getattr(model.config, "classifier_pooling", None) == "mean"
         self.loose_dropout = known is not None and known.loose_dropout
         # The pooler's weight is kept in the encoder's format, the head's in fp32.
         stand_in = _take_encoder_out(model)

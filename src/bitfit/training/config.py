@@ -13,6 +13,11 @@ if TYPE_CHECKING:  # the command line reads the defaults here, and its help must
     from bitfit.runtime.precision import Precision
 
 
+# How long a row trains where nobody says: as many epochs as make these steps, but not fewer and not more than so many.
+# A few hundred examples need more rounds than 50,000 do, and many classes more than two (experiments/defaults).
+USUAL_STEPS, STEPS_A_CLASS = 600, 25
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
+
 FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
 
 
@@ -21,7 +26,7 @@ class TrainSettings(TypedDict, total=False):
 
     learning_rate: float | None
     batch_size: int
-    epochs: int
+    epochs: int | None
     seed: int
     schedule: Literal["linear", "constant"]
     warmup: float
@@ -39,7 +44,7 @@ class TrainConfig:
 
     learning_rate: float | None = None  # None: what suits the method
     batch_size: int = 16
-    epochs: int = 3
+    epochs: int | None = None  # None: what suits the number of examples
     seed: int = 0  # decides the head's start, the order of the data and the dropout draws
     schedule: Literal["linear", "constant"] = "linear"  # after warm-up: down to zero, or level
     warmup: float = 0.1  # share of all steps
@@ -79,7 +84,7 @@ class TrainConfig:
             for name, rule, right in (
                 ("learning_rate", "above 0 and below 10", rate is None or _above_0(rate, 10)),
                 ("batch_size", whole, _whole(self.batch_size, 1)),
-                ("epochs", whole, _whole(self.epochs, 1)),
+                ("epochs", whole, self.epochs is None or _whole(self.epochs, 1)),
                 ("seed", "a whole number from 0 up to 2^63 - 1", _whole(self.seed, 0)),
                 ("schedule", "'linear' or 'constant'", self.schedule in ("linear", "constant")),
                 ("warmup", "from 0 up to, not including, 1", self.warmup == 0.0 or _above_0(self.warmup, 1)),
@@ -99,15 +104,27 @@ class TrainConfig:
         size, and the epochs of most of its tasks."""
         return cls(learning_rate, 16, 8, seed, schedule="constant", warmup=0.0, clip=1.0, weight_decay=0.0)
 
-    def settled(self, method: "Method") -> "TrainConfig":
-        """The same with a learning rate: the one given, or the method's own."""
-        return self if self.learning_rate is not None else replace(self, learning_rate=method.learning_rate)
+    def settled(self, method: "Method", examples: int, classes: int = 0) -> "TrainConfig":
+        """The same with a learning rate and epochs: those given, or what suits the method, the number of examples to
+        train on and of their classes, 0 where the answers are no classes."""
+        suits = method.learning_rate if self.schedule == "linear" else method.level_learning_rate
+        return replace(
+            self,
+            learning_rate=suits if self.learning_rate is None else self.learning_rate,
+            epochs=usual_epochs(examples, classes, self.batch_size) if self.epochs is None else self.epochs,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values. Where the prefix cache was not set it is left
         out, as in older files."""
         left_out = {"device"} if self.prefix_cache is not None else {"device", "prefix_cache"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+
+def usual_epochs(examples: int, classes: int, batch_size: int) -> int:
+    """How many times each example is seen where nobody says."""
+    steps_an_epoch = math.ceil(max(examples, 1) / batch_size)
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil((USUAL_STEPS + STEPS_A_CLASS * classes) / steps_an_epoch)))
 
 
 def factor(config: TrainConfig, step: int, steps: int) -> float:

@@ -58,7 +58,7 @@ class Training:
         self.validation = job.data.splits.get("validation")
         self.orders = [order.RowOrder(c.seed, len(self.train), c.batch_size) for c in job.configs]
         self.an_epoch = [rows_order.steps_an_epoch for rows_order in self.orders]
-        self.progress = [Progress(c, n * c.epochs) for c, n in zip(job.configs, self.an_epoch, strict=True)]
+        self.progress = [Progress.of(c, n) for c, n in zip(job.configs, self.an_epoch, strict=True)]
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
         self.theta = job.start.clone().requires_grad_()
         self.optimizer = RowAdamW(self.theta.data, job.theta_map.decays(), job.theta_map.rates())

@@ -36,6 +36,12 @@ class Progress:
     ended: bool = False
     diverged: str | None = None  # why it ended, where a loss was no longer finite
 
+    @classmethod
+    def of(cls, config: TrainConfig, steps_an_epoch: int) -> "Progress":
+        """A row before its first step, its settings settled."""
+        assert config.epochs is not None
+        return cls(config, steps_an_epoch * config.epochs)
+
     def to_json(self) -> dict[str, Any]:
         """All but the settings, as plain values."""
         return {name: value for name, value in asdict(self).items() if name != "config"}

@@ -47,10 +47,11 @@ def rank(
     The seed of the settings draws the head and the sample; the rest of them is for the short run.
     """
     backbone, method = as_backbone(backbone), Method.parse("bitfit")
-    settled = TrainConfig.of(config).settled(method)
+    config = TrainConfig.of(config)
     check_fit(backbone, method)
-    device = chosen_device(settled.device)
+    device = chosen_device(config.device)
     data = task_data(backbone, task, DataOptions.of(options))
+    settled = config.settled(method, len(data.splits["train"]), len(data.task.labels))
     for note in data.notes:
         (watcher or Watcher()).note(note)
     head = data.task.head

@@ -34,8 +34,9 @@ class Recipe:
 
     @classmethod
     def of(cls, backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> "Recipe":
-        """Each row's learning rate is the method's where none is given."""
-        return cls(backbone, data, method, tuple(config.settled(method) for config in configs))
+        """Each row's learning rate and epochs are what suits the method and the data where none are given."""
+        size = len(data.splits["train"]), len(data.task.labels)
+        return cls(backbone, data, method, tuple(config.settled(method, *size) for config in configs))
 
     def only(self, row: int) -> "Recipe":
         """One of the rows."""
