@@ -181,6 +181,17 @@ def test_where_its_file_is_not_allowed_the_folder_is_refused_and_never_read_as_a
         AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
 
 
+def test_the_encoder_of_a_merged_folder_is_a_backbone(tmp_path: Path) -> None:
+    backbone = tiny_backbone("bert")
+    delta = make_delta(backbone, task=MEAN)
+    again = bitfit.load(merge(delta, backbone, tmp_path / "merged") / "0_Transformer")
+    assert again.reader("w4 w5")["input_ids"] == backbone.reader("w4 w5")["input_ids"]
+    with delta.applied(backbone) as trained:
+        torch.testing.assert_close(
+            dict(again.model.state_dict()), dict(trained.base_model.state_dict()), rtol=0, atol=0
+        )
+
+
 def test_the_classifier_can_be_trained_on_and_saved_again(tmp_path: Path) -> None:
     backbone = tiny_backbone("bert")
     folder = merge(make_delta(backbone, task=MEAN), backbone, tmp_path / "merged")

@@ -262,11 +262,10 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
 def _draw_merged(console: "Console", folder: Path, code: str | None) -> None:
     console.print(f"{plain(folder)}: an ordinary transformers checkpoint.")
     if code is not None:
-        console.print(
-            f"Its head reads the mean of the tokens, which no class of transformers does: allow {code}, which lies in "
-            f'the folder, with pipeline("text-classification", "{plain(folder)}", trust_remote_code=True). '
-            f'SentenceTransformer("{plain(folder)}").encode(texts) gives the logits and runs none of its code.'
-        )
+        name = plain(folder.as_posix())
+        console.print(f"Its head reads the mean of the tokens, which no class of transformers does: allow its {code}.")
+        console.print(f'  pipeline("text-classification", "{name}", trust_remote_code=True)')
+        console.print(f'  SentenceTransformer("{name}").encode(texts)    # the logits; runs no code of the folder')
 
 
 def _scores(scores: Any) -> str:
