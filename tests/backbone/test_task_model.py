@@ -1,13 +1,15 @@
 """Task models over shared weights: the same objects, a head from the seed alone, every kind on every architecture."""
 
+import inspect
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import transformers
+from torch.nn.functional import cross_entropy, mse_loss
 
-from bitfit.backbone.heads import Head, HeadKind, Pool, head_names
+from bitfit.backbone.heads import Head, HeadKind, Pool, head_names, own_task_model
 from bitfit.backbone.task_model import head_start
 from bitfit.errors import BackboneError
 from tests.models import ARCHITECTURES, inputs, tiny_backbone
@@ -43,6 +45,38 @@ def test_a_model_whose_answers_are_narrower_than_its_layers_has_a_head(head: Hea
     model = tiny_backbone("opt", word_embed_proj_dim=8).task_model(head)  # as facebook/opt-350m
     with torch.no_grad():
         assert model(**inputs("opt", SIZES)).logits.shape[-1] == head.outputs
+
+
+@pytest.mark.parametrize("head", HEADS[1:], ids=lambda head: f"{head.kind}-{head.pool}")
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "mpnet"])
+def test_every_head_gives_the_loss_that_other_loops_ask_for(model_type: str, head: Head) -> None:
+    torch.manual_seed(0)
+    model, given = tiny_backbone(model_type).task_model(head), inputs(model_type, SIZES)
+    if head.kind == "span":
+        first, last = torch.tensor([1, 2]), torch.tensor([3, 4])
+        outputs = model(**given, start_positions=first, end_positions=last)
+        expected = (cross_entropy(outputs.start_logits, first) + cross_entropy(outputs.end_logits, last)) / 2
+    elif head.kind == "tags":
+        labels = torch.randint(0, head.outputs, (2, 9))
+        labels[1, 5:] = -100
+        outputs = model(**given, labels=labels)
+        expected = cross_entropy(outputs.logits.flatten(0, 1), labels.flatten())
+    else:
+        labels = torch.tensor([0.5, 2.0]) if head.kind == "number" else torch.tensor([0, 2])
+        outputs = model(**given, labels=labels)
+        one = outputs.logits.squeeze(-1)
+        expected = mse_loss(one, labels) if head.kind == "number" else cross_entropy(one, labels)
+    assert outputs.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("head", [Head("class", 3, "mean"), Head("tags", 5)], ids=["mean", "tags"])
+def test_which_of_two_texts_a_token_is_of_reaches_the_model_by_name(head: Head) -> None:
+    model, given = own_task_model(tiny_backbone("bert").model.config, head).eval(), inputs("bert", SIZES)
+    kinds = torch.ones_like(given["input_ids"])
+    with torch.no_grad():
+        plain, told = model(**given).logits, model(**given, token_type_ids=kinds).logits
+    assert not torch.equal(plain, told)
+    assert "token_type_ids" in inspect.signature(model.forward).parameters  # the Trainer drops what is not there
 
 
 @pytest.mark.parametrize("pool", ["first", "mean"])

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, pipeline
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+    pipeline,
+)
 
 import bitfit
 from bitfit.backbone.load import Backbone
@@ -207,3 +214,26 @@ def test_the_head_may_be_another_whatever_the_selection_trains_of_it(backbone: B
     delta = bitfit.Delta.from_model(model, selection, task=TASK, backbone=backbone)
     with delta.applied(backbone) as applied:
         assert torch.equal(applied.get_parameter("classifier.weight"), model.get_parameter("classifier.weight"))
+
+
+@pytest.mark.slow
+def test_the_trainer_of_transformers_trains_a_head_on_the_mean_of_tokens(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="the Trainer needs it")
+    backbone = tiny_backbone("bert")
+    task = bitfit.Task("mood", labels=["sad", "glad"], pool="mean")
+    model = copy.deepcopy(backbone.task_model(task.head))
+    selection = bitfit.select(model, "bitfit")
+    selection.freeze()
+    rows = [{"input_ids": [2, number + 5, 3], "labels": number % 2} for number in range(8)]
+    settings = TrainingArguments(str(tmp_path), max_steps=2, save_strategy="no", report_to="none", use_cpu=True)
+    Trainer(model, settings, train_dataset=rows, data_collator=default_data_collator).train()  # type: ignore[arg-type]
+    delta = bitfit.Delta.from_model(model, selection, task=task, backbone=backbone)
+    with delta.applied(backbone) as applied, torch.no_grad():
+        assert torch.equal(applied(**inputs("bert")).logits, model.eval()(**inputs("bert")).logits)
+
+
+def test_a_backbone_in_the_place_of_the_trained_model_is_refused() -> None:
+    backbone = tiny_backbone("bert")
+    selection = bitfit.select(backbone.task_model(TASK.head), "bitfit")
+    with pytest.raises(RequestError, match="Expected the trained task model first; found a Backbone"):
+        bitfit.Delta.from_model(backbone, selection, task=TASK, backbone=backbone)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """A task's head: its kind, its parameters, and our own linear one where the architecture has none."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -17,6 +18,15 @@ from bitfit.errors import BackboneError
 
 HeadKind = Literal["class", "number", "tags", "span"]
 Pool = Literal["first", "mean"]
+
+# transformers' names of its losses, by kind of task.
+_LOSSES: dict[HeadKind, str] = {
+    "class": "ForSequenceClassification",
+    "number": "ForSequenceClassification",
+    "tags": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -53,34 +63,57 @@ class OwnTask:
     """
 
     head: Head
+    accepts_loss_kwargs = False  # transformers' Trainer need not tell it how many examples a loss is the mean of
 
     def __init__(self, config: PretrainedConfig, base: type[PreTrainedModel], head: Head) -> None:
         cast(Any, super()).__init__(config)
         model = cast(PreTrainedModel, self)
         cast(Any, model).num_labels = head.outputs  # nn.Module would have modules and tensors alone
         self.head = head
+        cast(Any, model).loss_type = _LOSSES[head.kind]
         setattr(self, model.base_model_prefix, base(config))
         self.dropout = nn.Dropout(_dropout(config))
         self.classifier = nn.Linear(_width(config), head.outputs)
         model.post_init()
 
     def forward(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **inputs: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **inputs: Any,
     ) -> SequenceClassifierOutput | TokenClassifierOutput | QuestionAnsweringModelOutput:
-        """Logits; the other inputs go to the base model as they are."""
-        if input_ids is not None:
-            inputs["input_ids"] = input_ids
-        if attention_mask is not None:
-            inputs["attention_mask"] = attention_mask
+        """Logits, and the loss where what is right is given; the other inputs go to the base model as they are."""
+        # By name, since transformers' Trainer drops the columns that no parameter is named after.
+        named = (input_ids, attention_mask, token_type_ids)
+        inputs |= {name: value for name, value in zip(_INPUTS, named, strict=True) if value is not None}
         hidden = cast(PreTrainedModel, self).base_model(**inputs).last_hidden_state
-        if self.head.kind in ("class", "number"):
-            pooled = self.dropout(mean_over_tokens(hidden, attention_mask))
-            return SequenceClassifierOutput(logits=self.classifier(pooled))
-        logits = self.classifier(self.dropout(hidden))
+        if self.head.kind == "span":
+            return self._span(self.classifier(self.dropout(hidden)), start_positions, end_positions)
         if self.head.kind == "tags":
-            return TokenClassifierOutput(logits=logits)
+            logits = self.classifier(self.dropout(hidden))
+            loss = None if labels is None else self._loss(logits, labels, self._config)
+            return TokenClassifierOutput(loss=loss, logits=logits)
+        logits = self.classifier(self.dropout(mean_over_tokens(hidden, attention_mask)))
+        loss = None if labels is None else self._loss(labels=labels, pooled_logits=logits, config=self._config)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _span(self, logits: Tensor, first: Tensor | None, last: Tensor | None) -> QuestionAnsweringModelOutput:
         start, end = logits.unbind(-1)
-        return QuestionAnsweringModelOutput(start_logits=start, end_logits=end)
+        loss = None if first is None or last is None else self._loss(start, end, first, last)
+        return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
+
+    @property
+    def _config(self) -> PretrainedConfig:
+        return cast(PreTrainedModel, self).config
+
+    @property
+    def _loss(self) -> Callable[..., Tensor]:
+        """transformers' own loss for this kind of task."""
+        return cast(Callable[..., Tensor], cast(PreTrainedModel, self).loss_function)
 
 
 def mean_over_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -109,6 +109,8 @@ class Delta:
         and the head, with another buffer, or with another epsilon of a norm. Neither the head, which the delta holds
         whole, is compared, whatever the selection trains of it, nor the configuration.
         """
+        if not isinstance(model, nn.Module):
+            raise RequestError(f"Expected the trained task model first; found a {type(model).__name__}.")
         if not isinstance(selection, Selection):
             raise RequestError(f"Expected a Selection: bitfit.select(model, 'bitfit'); found {selection!r:.80}.")
         if not isinstance(task, Task):

@@ -7,7 +7,7 @@ from typing import Any
 from bitfit.data.examples import measured_json
 from bitfit.data.task import better
 from bitfit.delta.delta import Delta
-from bitfit.errors import TrainingError
+from bitfit.errors import RequestError, TrainingError
 from bitfit.runtime.precision import environment
 from bitfit.training.baselines import comparison
 from bitfit.training.config import TrainConfig
@@ -77,6 +77,8 @@ class Run:
 def best_run(runs: Sequence[Run]) -> int:
     """The number of the run with the best validation score, the first where there is none. One that diverged is never
     the best, whatever it scored before."""
+    if not runs:
+        raise RequestError("There is no run to choose from: expected one or more, as train_rows gives them.")
     whole = [number for number, run in enumerate(runs) if not run.diverged]
     if not whole:
         raise TrainingError("Every run diverged: none is the best.")
