@@ -56,6 +56,7 @@ def test_methods_differ_by_name_and_head() -> None:
         ("lora[r=0]", "both above 0"),
         ("lora[r=4,r=8]", "takes one r"),
         ("bitfit[b_q,pooler,no-pooler]", "asks for the pooler and leaves it out"),
+        ("bitfit[b_q,all-but-query]", "asks for query and leaves it out"),
         ("bitfit@-1", "Layers look like"),
         ("diff-pruning[half]", "prunes the whole encoder"),
         ("random-uniform@1", "draws from the whole encoder"),

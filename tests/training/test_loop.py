@@ -252,6 +252,8 @@ def test_a_run_that_diverged_is_never_the_best_whatever_it_scored_before() -> No
     assert best_run([perfect, unscored]) == 1
     with pytest.raises(TrainingError, match="Every run diverged"):
         best_run([perfect])
+    with pytest.raises(RequestError, match="There is no run to choose from"):
+        best_run([])
 
 
 @pytest.mark.parametrize("method", ["bitfit", "full"])  # in one pass, and one after another

@@ -90,6 +90,11 @@ def test_settings_are_keywords_of_train_and_options_may_be_a_dict() -> None:
     ("given", "words"),
     [
         ({"epoch": 1}, "There is no setting 'epoch'. Did you mean 'epochs'?"),
+        ({"lr": 1e-3}, "There is no setting 'lr'. Did you mean 'learning_rate'?"),
+        ({"config": {"wd": 0.1}}, "There is no setting 'wd'. Did you mean 'weight_decay'?"),
+        ({"max_length": 16}, "'max_length' is an option of the data: options={'max_length': 16}."),
+        ({"watcher": print}, "Expected a bitfit.Watcher; found <built-in function print>."),
+        ({"checkpoints": "here"}, "Expected Checkpoints, as in bitfit.Checkpoints(folder); found 'here'."),
         ({"watchr": None}, "There is no setting 'watchr'. Did you mean 'watcher'?"),
         ({"options": {"txt": "a"}}, "There is no data option 'txt'. Did you mean 'text'?"),
         ({"options": "text"}, "Expected DataOptions or a dict of them; found 'text'"),

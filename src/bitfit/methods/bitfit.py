@@ -68,6 +68,8 @@ def check_terms(name: MethodName) -> None:
     for word in sorted(_wanted(name) | _left_out(name)):
         if word not in words:
             raise RequestError(f"'{name.text}' names no term: '{word}'. {nearest(word, words)}")
+    if twice := {words[word] for word in _wanted(name)} & {words[word] for word in _left_out(name)}:
+        raise RequestError(f"'{name.text}' asks for {min(twice)} and leaves it out. Give one of the two.")
 
 
 def bias_slots(model: nn.Module, name: MethodName) -> list[Slot]:

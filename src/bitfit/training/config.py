@@ -19,6 +19,18 @@ USUAL_STEPS, STEPS_A_CLASS = 600, 25
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 
 FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
+# What other tools call a setting, where the letters do not lead to its name here.
+OTHER_WORDS = {
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "per_device_train_batch_size": "batch_size",
+    "num_train_epochs": "epochs",
+    "wd": "weight_decay",
+    "max_grad_norm": "clip",
+    "lr_scheduler_type": "schedule",
+    "warmup_ratio": "warmup",
+    "dtype": "precision",
+}
 
 
 class TrainSettings(TypedDict, total=False):
@@ -61,6 +73,8 @@ class TrainConfig:
         """The same with these settings. A misspelt one is refused; `others` are names that could have been meant."""
         known = [*(field.name for field in fields(self)), *others]
         for name in settings:
+            if name in OTHER_WORDS:
+                raise RequestError(f"There is no setting '{name}'. Did you mean '{OTHER_WORDS[name]}'?")
             if name not in known:
                 raise RequestError(f"There is no setting '{name}'. {nearest(str(name), known)}")
         return replace(self, **settings)

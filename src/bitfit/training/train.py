@@ -45,6 +45,9 @@ def train(
     With `checkpoints`, a run that was killed goes on where it was; remove them when its result is safe. With
     `baselines`, the run also says what a linear probe on the frozen model and TF-IDF reach.
     """
+    if of_data := [name for name in settings if name in DataOptions.__dataclass_fields__ and name != "seed"]:
+        name = of_data[0]
+        raise RequestError(f"'{name}' is an option of the data: options={{'{name}': {settings.get(name)!r:.80}}}.")
     rows = [TrainConfig.of(config).changed(settings, _OTHERS)]
     return train_rows(
         backbone,
@@ -77,6 +80,7 @@ def train_rows(
     if not configs or isinstance(configs, TrainConfig | Mapping):
         raise RequestError(f"Expected a list with one TrainConfig for each row; found {configs!r:.80}.")
     settings = [TrainConfig.of(config) for config in configs]
+    _check_kinds(watcher, checkpoints)
     backbone, method, watcher = as_backbone(backbone), Method.of(method), watcher or Watcher()
     check_fit(backbone, method)
     chosen_device(settings[0].device)  # a GPU that is not there is refused before data is read
@@ -91,6 +95,13 @@ def train_rows(
             checkpoints.remove()  # they lead to the same end
         raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
     return [run.beside(rivals) for run in runs]
+
+
+def _check_kinds(watcher: Watcher | None, checkpoints: Checkpoints | None) -> None:
+    if not isinstance(watcher, Watcher | None):
+        raise RequestError(f"Expected a bitfit.Watcher; found {watcher!r:.80}. Make a class of yours from it.")
+    if not isinstance(checkpoints, Checkpoints | None):
+        raise RequestError(f"Expected Checkpoints, as in bitfit.Checkpoints(folder); found {checkpoints!r:.80}.")
 
 
 def shares_a_pass(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> bool:
