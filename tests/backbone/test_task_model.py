@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from bitfit.backbone.heads import Head, HeadKind, Pool, head_names, own_task_model
 from bitfit.backbone.task_model import head_start
-from bitfit.errors import BackboneError
+from bitfit.errors import BackboneError, RequestError
 from tests.models import ARCHITECTURES, inputs, tiny_backbone
 
 HEADS = [Head("class", 3), Head("class", 3, "mean"), Head("number", 1), Head("tags", 5), Head("span", 2)]
@@ -83,6 +83,15 @@ def test_which_of_two_texts_a_token_is_of_reaches_the_model_by_name(head: Head) 
 def test_images_are_classified(pool: Pool) -> None:
     model = tiny_backbone("vit").task_model(Head("class", 3, pool))
     assert model(**inputs("vit", SIZES)).logits.shape == (2, 3)
+
+
+def test_what_is_no_head_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"There is no kind 'clas'\. Did you mean 'class'"):
+        Head("clas", 2)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="Expected a head of 1 output or more; found 0"):
+        Head("class", 0)
+    with pytest.raises(RequestError, match=r"Expected a Head, such as task\.head .* found 'class'"):
+        tiny_backbone("bert").task_model("class")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["tags", "span"])

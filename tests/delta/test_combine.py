@@ -79,5 +79,7 @@ def test_deltas_that_do_not_go_together_are_refused(
     other = bitfit.Task("mood", "class", ("text",), "label", ("no", "yes"))
     with pytest.raises(DeltaError, match=r"found class of sad, glad \(first\) and"):
         average([delta, make_delta(bert, task=other)])
+    with pytest.raises(DeltaError, match=r"found class of sad, glad \(first\) and class of a, b, c \(first\)"):
+        average([delta, make_delta(bert, task=bitfit.Task("mood", labels=["a", "b", "c"]))])
     with pytest.raises(DeltaError, match="no delta to combine"):
         average([])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import bitfit
 from bitfit.backbone.fingerprint import fingerprint
-from bitfit.errors import DeltaError
+from bitfit.errors import DeltaError, RequestError
 from bitfit.methods.selection import Slot
 from tests.models import ARCHITECTURES, tiny_backbone
 
@@ -206,3 +206,11 @@ def test_scores_and_settings_that_are_no_json_are_refused(bert: bitfit.Backbone,
     )
     with pytest.raises(DeltaError, match="no JSON"):
         bad.to_bytes()
+
+
+def test_a_folder_stands_for_the_backbone(bert: bitfit.Backbone, delta: bitfit.Delta) -> None:
+    delta.verify(bert.name)
+    with delta.applied(bert.name) as model:
+        np.testing.assert_array_equal(model.classifier.bias.detach().numpy(), delta.values["classifier.bias"])
+    with pytest.raises(RequestError, match=r"Expected a backbone first, .* found a int"):
+        delta.check(3)  # type: ignore[arg-type]

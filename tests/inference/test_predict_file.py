@@ -97,7 +97,7 @@ def test_a_parquet_file_keeps_its_types(made: dict[str, tuple[Backbone, Delta]],
         }
     )
     pq.write_table(table, tmp_path / "in.parquet")
-    predict_file(*made["class"], tmp_path / "in.parquet", tmp_path / "out.parquet")
+    predict_file(*made["class"], str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))  # texts are as good
     found = pq.read_table(tmp_path / "out.parquet")
     assert found.select(["small", "day", "nested", "empty"]) == table.select(["small", "day", "nested", "empty"])
     assert found.column_names[5:] == ["answer", "answer_score"]

@@ -208,6 +208,10 @@ def test_a_name_is_registered_once(families: None) -> None:
         registry.register("scales", Poolers)
     with pytest.raises(RequestError, match="is a word, without brackets"):
         registry.register("scales[2]", Scales)
+    with pytest.raises(RequestError, match=r"Expected a class made from bitfit\.Family; found 3"):
+        registry.register("three", 3)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"The family Family does not say what every family must: .*slots"):
+        registry.register("none", Family)
 
 
 def outside_methods() -> list[Path]:

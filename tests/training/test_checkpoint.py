@@ -291,6 +291,12 @@ def test_seconds_between_checkpoints_are_a_number(tmp_path: Path, every: float) 
         Checkpoints(tmp_path, every)
 
 
+def test_their_folder_may_be_a_text(backbone: bitfit.Backbone, tmp_path: Path) -> None:
+    there = Checkpoints(str(tmp_path / "c"), 1e-9)  # type: ignore[arg-type]
+    bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=there)
+    assert there.exist
+
+
 def test_a_folder_that_cannot_be_made_is_told_before_training(backbone: bitfit.Backbone, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TrainingError, match="--checkpoint-every 0"):

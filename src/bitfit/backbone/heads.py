@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
-from bitfit.errors import BackboneError
+from bitfit.errors import BackboneError, RequestError, nearest
 
 HeadKind = Literal["class", "number", "tags", "span"]
 Pool = Literal["first", "mean"]
@@ -36,6 +36,12 @@ class Head:
     kind: HeadKind
     outputs: int  # labels of a class or tags; 1 for a number; 2 for a span (start, end)
     pool: Pool | None = None  # texts only; "first" is the architecture's own summary token; None: as the backbone asks
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(HeadKind):
+            raise RequestError(f"There is no kind {self.kind!r:.80}. {nearest(str(self.kind), get_args(HeadKind))}")
+        if self.outputs < 1:
+            raise RequestError(f"Expected a head of 1 output or more; found {self.outputs}.")
 
 
 def head_names(model: PreTrainedModel) -> tuple[str, ...]:

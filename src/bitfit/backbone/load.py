@@ -104,6 +104,8 @@ class Backbone:
 
     def task_model(self, head: Head, seed: int = 0) -> PreTrainedModel:
         """The architecture's own task model over the very same weights, its head drawn from `seed` alone."""
+        if not isinstance(head, Head):
+            raise RequestError(f"Expected a Head, such as task.head or Head('class', 2); found {head!r:.80}.")
         pad = None if self.tokenizer is None else self.tokenizer.pad_token_id
         head = head if head.pool else replace(head, pool=self.pool_for(head.kind))
         with quiet():

@@ -149,14 +149,14 @@ def _alike(deltas: Sequence[Delta]) -> Delta:
                 f"Deltas of one backbone were expected; found '{first.backbone}' ({first.fingerprint}) "
                 f"and '{delta.backbone}' ({delta.fingerprint})."
             )
+        ours, theirs = _kind(first.task), _kind(delta.task)
+        if ours != theirs:
+            raise DeltaError(f"Deltas of one kind of task were expected; found {ours} and {theirs}.")
         if delta.slots != first.slots:
             raise DeltaError(
                 f"Deltas of one selection were expected; found {_selection(first)} and {_selection(delta)}. "
                 "Runs of one method, head and (where it draws elements) seed have the same."
             )
-        ours, theirs = _kind(first.task), _kind(delta.task)
-        if ours != theirs:
-            raise DeltaError(f"Deltas of one kind of task were expected; found {ours} and {theirs}.")
     return first
 
 

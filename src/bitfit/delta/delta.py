@@ -133,8 +133,9 @@ class Delta:
         """An Answer to one text, a list of them to many: see `bitfit.predict`."""
         return bitfit.predict(as_backbone(backbone), self, texts)
 
-    def check(self, backbone: Backbone) -> None:
+    def check(self, backbone: Backbone | str | Path) -> None:
         """Refuses a backbone that is not the one this was trained on."""
+        backbone = as_backbone(backbone)
         if backbone.fingerprint != self.fingerprint:
             raise DeltaError(
                 f"The delta was trained on '{self.backbone}' ({self.fingerprint}); the model given is "
@@ -150,9 +151,10 @@ class Delta:
         return _insert(self.method, model)
 
     @contextmanager
-    def applied(self, backbone: Backbone) -> Iterator[PreTrainedModel]:
+    def applied(self, backbone: Backbone | str | Path) -> Iterator[PreTrainedModel]:
         """The trained task model, with the task's label names, while the block runs; afterwards the backbone is as it
         was, to the bit."""
+        backbone = as_backbone(backbone)
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
         _name_labels(model, self.task)
@@ -181,8 +183,9 @@ class Delta:
             raise
         return reverter
 
-    def verify(self, backbone: Backbone) -> None:
+    def verify(self, backbone: Backbone | str | Path) -> None:
         """Tries it on a backbone: applying gives its values and reverting gives the backbone, to the bit."""
+        backbone = as_backbone(backbone)
         self.check(backbone)
         model = backbone.task_model(self.task.head).eval()
         self.insert_modules(model)

@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import torch
 
 from bitfit.backbone.device import Device, chosen_device
-from bitfit.backbone.load import Backbone
+from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
 from bitfit.data.read.inputs import Inputs, Scan, scan
@@ -103,10 +103,10 @@ class Written:
 
 
 def predict_file(
-    backbone: Backbone,
+    backbone: Backbone | str | Path,
     delta: Delta,
-    source: Path | InputFile,
-    out: Path,
+    source: str | Path | InputFile,
+    out: str | Path,
     *,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -118,7 +118,7 @@ def predict_file(
     same file.
     """
     reading = source if isinstance(source, InputFile) else InputFile(Path(source))
-    watcher = watcher or Watcher()
+    backbone, out, watcher = as_backbone(backbone), Path(out), watcher or Watcher()
     ending = check_ending(out)
     if out.exists() and reading.path.exists() and out.samefile(reading.path):
         raise RequestError(f"'{out}' is the input itself: choose another --out.")

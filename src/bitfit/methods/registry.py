@@ -40,6 +40,10 @@ FAMILIES: dict[str, type[Family]] = {
 
 def register(name: str, family: type[Family]) -> None:
     """Add a family of your own: `name`, with what may follow it in brackets and after an @, is a method from now on."""
+    if not (isinstance(family, type) and issubclass(family, Family)):
+        raise RequestError(f"Expected a class made from bitfit.Family; found {family!r:.80}.")
+    if missing := sorted(family.__abstractmethods__):
+        raise RequestError(f"The family {family.__name__} does not say what every family must: {', '.join(missing)}.")
     if MethodName.parse(name) != MethodName(name):
         raise RequestError(f"A family's name is a word, without brackets or layers; found '{name}'.")
     if FAMILIES.get(name, family) is not family:

@@ -48,6 +48,7 @@ class Checkpoints:
     every: float = EVERY_S
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a text is as good
         if not 0 <= self.every < math.inf:
             raise RequestError(f"Expected 0 or more seconds between two checkpoints; found {self.every}.")
 
