@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping
 
+from bitfit.errors import RequestError
+
 
 class Watcher:
     """Hears of a run's progress. This one ignores it all: override what is of interest."""
+
+    @staticmethod
+    def of(given: "Watcher | None") -> "Watcher":
+        """A watcher as it is, or one that ignores it all."""
+        if not isinstance(given, Watcher | None):
+            raise RequestError(f"Expected a bitfit.Watcher; found {given!r:.80}. Make a class of yours from it.")
+        return given or Watcher()
 
     def started(self, steps: int, rows: int) -> None:
         """Before the first step of `steps`."""

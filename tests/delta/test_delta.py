@@ -210,6 +210,8 @@ def test_scores_and_settings_that_are_no_json_are_refused(bert: bitfit.Backbone,
 
 def test_a_folder_stands_for_the_backbone(bert: bitfit.Backbone, delta: bitfit.Delta) -> None:
     delta.verify(bert.name)
+    with delta.apply(bert.task_model(delta.task.head)) as reverter:
+        assert repr(reverter) == f"Reverter({len(delta.slots)} parameters to put back)"
     with delta.applied(bert.name) as model:
         np.testing.assert_array_equal(model.classifier.bias.detach().numpy(), delta.values["classifier.bias"])
     with pytest.raises(RequestError, match=r"Expected a backbone first, .* found a int"):

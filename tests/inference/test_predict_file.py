@@ -238,7 +238,7 @@ def test_columns_of_other_names(made: dict[str, tuple[Backbone, Delta]], tmp_pat
         predict_file(*made["class"], source, out)
     with pytest.raises(RequestError, match="has a column 'answer' already"):
         predict_file(*made["class"], InputFile(source, {"text": "message"}), out)
-    predict_file(*made["class"], InputFile(source, {"text": "message"}, "found"), out)
+    predict_file(*made["class"], InputFile(str(source), {"text": "message"}, "found"), out)  # type: ignore[arg-type]
     assert [list(row) for row in read(out)] == [["message", "answer", "found", "found_score"]] * 2
 
 

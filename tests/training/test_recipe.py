@@ -77,6 +77,11 @@ def test_settings_that_cannot_be_are_refused(config: Any, words: str) -> None:
         bitfit.train(tiny_backbone("bert"), (["w5"], ["no"]), config=config)
 
 
+def test_what_is_no_watcher_is_refused_wherever_one_is_taken() -> None:
+    with pytest.raises(RequestError, match=r"Expected a bitfit\.Watcher; found <built-in function print>"):
+        bitfit.rank(tiny_backbone("bert"), (["w5", "w6"] * 9, ["no", "yes"] * 9), watcher=print)  # type: ignore[arg-type]
+
+
 def test_settings_are_keywords_of_train_and_options_may_be_a_dict() -> None:
     backbone, rows = tiny_backbone("bert"), ([f"w{5 + number % 40} w7" for number in range(20)], ["no", "yes"] * 10)
     wanted = bitfit.train(backbone, rows, config={"epochs": 1, "seed": 3}, options=DataOptions(max_length=9))

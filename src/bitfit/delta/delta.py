@@ -43,6 +43,9 @@ class Reverter:
     def __init__(self, saved: list[tuple[nn.Parameter, Where, Tensor]], after: Callable[[], None]) -> None:
         self._saved, self._after = saved, after
 
+    def __repr__(self) -> str:
+        return f"Reverter({len(self._saved)} parameters to put back)"
+
     def revert(self) -> None:
         """Puts every replaced value back, to the bit. A second call does nothing."""
         with torch.no_grad():

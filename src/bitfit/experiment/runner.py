@@ -69,7 +69,7 @@ def run_plan(
 
     Ctrl-C ends it early: the outcome says so, and the same call goes on from the checkpoints.
     """
-    runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, watcher or Watcher(), device)
+    runner = Runner(backbone, plan, Store(folder), data_dir, keep_deltas, Watcher.of(watcher), device)
     return runner.run()
 
 

@@ -93,6 +93,9 @@ class InputFile:
     renamed: Mapping[str, str] | None = None  # the file's columns by the task's, where they differ
     answer: str = ANSWER  # name of the first column of answers; the others begin with it
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a text is as good
+
 
 @dataclass(frozen=True)
 class Written:
@@ -118,7 +121,7 @@ def predict_file(
     same file.
     """
     reading = source if isinstance(source, InputFile) else InputFile(Path(source))
-    backbone, out, watcher = as_backbone(backbone), Path(out), watcher or Watcher()
+    backbone, out, watcher = as_backbone(backbone), Path(out), Watcher.of(watcher)
     ending = check_ending(out)
     if out.exists() and reading.path.exists() and out.samefile(reading.path):
         raise RequestError(f"'{out}' is the input itself: choose another --out.")

@@ -53,7 +53,7 @@ def rank(
     data = task_data(backbone, task, DataOptions.of(options))
     settled = config.settled(method, len(data.splits["train"]), len(data.task.labels))
     for note in data.notes:
-        (watcher or Watcher()).note(note)
+        Watcher.of(watcher).note(note)
     head = data.task.head
     plain = backbone.task_model(head)
     compute = compute_format(trusted(settled.precision, backbone.config.model_type), device)

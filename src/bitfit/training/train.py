@@ -80,8 +80,9 @@ def train_rows(
     if not configs or isinstance(configs, TrainConfig | Mapping):
         raise RequestError(f"Expected a list with one TrainConfig for each row; found {configs!r:.80}.")
     settings = [TrainConfig.of(config) for config in configs]
-    _check_kinds(watcher, checkpoints)
-    backbone, method, watcher = as_backbone(backbone), Method.of(method), watcher or Watcher()
+    if not isinstance(checkpoints, Checkpoints | None):
+        raise RequestError(f"Expected Checkpoints, as in bitfit.Checkpoints(folder); found {checkpoints!r:.80}.")
+    backbone, method, watcher = as_backbone(backbone), Method.of(method), Watcher.of(watcher)
     check_fit(backbone, method)
     chosen_device(settings[0].device)  # a GPU that is not there is refused before data is read
     data = task_data(backbone, task, DataOptions.of(options))
@@ -95,13 +96,6 @@ def train_rows(
             checkpoints.remove()  # they lead to the same end
         raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
     return [run.beside(rivals) for run in runs]
-
-
-def _check_kinds(watcher: Watcher | None, checkpoints: Checkpoints | None) -> None:
-    if not isinstance(watcher, Watcher | None):
-        raise RequestError(f"Expected a bitfit.Watcher; found {watcher!r:.80}. Make a class of yours from it.")
-    if not isinstance(checkpoints, Checkpoints | None):
-        raise RequestError(f"Expected Checkpoints, as in bitfit.Checkpoints(folder); found {checkpoints!r:.80}.")
 
 
 def shares_a_pass(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> bool:
