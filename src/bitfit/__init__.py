@@ -22,15 +22,21 @@ if TYPE_CHECKING:
     from bitfit.data.task import Task as Task
     from bitfit.delta.delta import Delta as Delta
     from bitfit.delta.delta import Reverter as Reverter
+    from bitfit.inference.bootstrap import Interval as Interval
     from bitfit.inference.evaluate import Evaluation as Evaluation
     from bitfit.inference.evaluate import evaluate as evaluate
     from bitfit.inference.evaluate import evaluation as evaluation
+    from bitfit.inference.figures import draw_evaluation as draw_evaluation
     from bitfit.inference.predict_file import InputFile as InputFile
     from bitfit.inference.predict_file import Written as Written
     from bitfit.inference.predict_file import predict_file as predict_file
     from bitfit.inference.predictor import Answer as Answer
     from bitfit.inference.predictor import Predictor as Predictor
     from bitfit.inference.predictor import predict as predict
+    from bitfit.inference.report import ClassReport as ClassReport
+    from bitfit.inference.report import ClassScores as ClassScores
+    from bitfit.inference.report import Confusion as Confusion
+    from bitfit.inference.report import NumberReport as NumberReport
     from bitfit.methods.budget import Scored as Scored
     from bitfit.methods.family import Family as Family
     from bitfit.methods.family import InsertingFamily as InsertingFamily
@@ -59,6 +65,9 @@ _HOMES = {
     "Answer": "bitfit.inference.predictor",
     "Backbone": "bitfit.backbone.load",
     "Checkpoints": "bitfit.training.checkpoint",
+    "ClassReport": "bitfit.inference.report",
+    "ClassScores": "bitfit.inference.report",
+    "Confusion": "bitfit.inference.report",
     "DataOptions": "bitfit.data.options",
     "Delta": "bitfit.delta.delta",
     "Evaluation": "bitfit.inference.evaluate",
@@ -68,8 +77,10 @@ _HOMES = {
     "InputFile": "bitfit.inference.predict_file",
     "InsertingFamily": "bitfit.methods.family",
     "Insertion": "bitfit.methods.insertion",
+    "Interval": "bitfit.inference.bootstrap",
     "Method": "bitfit.methods.method",
     "MethodName": "bitfit.methods.name",
+    "NumberReport": "bitfit.inference.report",
     "Predictor": "bitfit.inference.predictor",
     "Ranking": "bitfit.training.rank",
     "Reverter": "bitfit.delta.delta",
@@ -87,6 +98,7 @@ _HOMES = {
     "Watcher": "bitfit.watcher",
     "Written": "bitfit.inference.predict_file",
     "best_run": "bitfit.training.run",
+    "draw_evaluation": "bitfit.inference.figures",
     "evaluate": "bitfit.inference.evaluate",
     "evaluation": "bitfit.inference.evaluate",
     "keep_freed_memory": "bitfit.backbone.memory",
@@ -105,6 +117,9 @@ __all__ = [
     "Answer",
     "Backbone",
     "Checkpoints",
+    "ClassReport",
+    "ClassScores",
+    "Confusion",
     "DataOptions",
     "Delta",
     "Evaluation",
@@ -114,8 +129,10 @@ __all__ = [
     "InputFile",
     "InsertingFamily",
     "Insertion",
+    "Interval",
     "Method",
     "MethodName",
+    "NumberReport",
     "Predictor",
     "Ranking",
     "Reverter",
@@ -133,6 +150,7 @@ __all__ = [
     "Watcher",
     "Written",
     "best_run",
+    "draw_evaluation",
     "errors",
     "evaluate",
     "evaluation",

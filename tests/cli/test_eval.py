@@ -2,15 +2,22 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bitfit.cli import output
+from bitfit.cli.eval import show
 from bitfit.cli.main import run
 from bitfit.data.encode.encoder import tokenize
+from bitfit.inference.bootstrap import Interval
+from bitfit.inference.evaluate import Evaluation
+from bitfit.inference.report import class_report
 from tests.training.trained import sentence
 
 Capsys = pytest.CaptureFixture[str]
@@ -48,6 +55,37 @@ def test_another_file_is_scored_whole(trained: Path, capsys: Capsys) -> None:
     assert list(found["scores"]) == ["accuracy", "macro_f1"]
     assert run(["eval", str(trained / "a.safetensors"), "--task", str(other)]) == 0
     assert capsys.readouterr().out.startswith("all (12): accuracy 0.")
+
+
+def test_what_the_scores_are_made_of_is_shown_and_drawn(trained: Path, capsys: Capsys) -> None:
+    pytest.importorskip("matplotlib", reason="the extra 'plots' is not installed")
+    other, picture = write(trained / "d.csv", 12, first=100), trained / "d.png"
+    found = scored(capsys, trained, "--task", str(other), "--image", str(picture))
+    assert picture.exists()
+    low, high = found["interval"]
+    assert 0 <= low <= found["scores"]["accuracy"] <= high <= 1
+    assert [one["label"] for one in found["report"]["classes"]] == ["glad", "sad"]
+    assert sum(map(sum, found["report"]["confusion"])) == 12
+    assert run(["eval", str(trained / "a.safetensors"), "--task", str(other)]) == 0
+    shown = capsys.readouterr().out
+    assert "95 % interval of accuracy: " in shown
+    assert "precision" in shown
+    assert re.search(r"\d of 6 '(glad|sad)' (was|were) answered '(glad|sad)'", shown)
+
+
+def test_of_many_classes_the_worst_and_the_largest_are_shown(capsys: Capsys) -> None:
+    names = [f"class {i}" for i in range(60)]
+    gold = np.concatenate([np.arange(60), np.full(9, 30)])
+    answers = np.where(gold < 3, 59, gold)
+    made = class_report(names, gold, np.eye(60)[answers])
+    evaluated = Evaluation("test", {"accuracy": 0.9}, "69", Interval(0.8, 0.95), made)
+    show(output.out(), evaluated)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 33
+    assert any(line.split()[:3] == ["class", "0", "0.000"] for line in lines)
+    assert any(line.split()[:2] == ["class", "30"] for line in lines)
+    assert "40 more classes: --json has them all" in lines
+    assert "1 of 1 'class 0' was answered 'class 59'" in lines
 
 
 def test_the_file_of_the_training_is_scored_on_what_was_held_out(trained: Path, capsys: Capsys) -> None:

@@ -1,12 +1,24 @@
 """`bitfit eval`: scores of a delta on a split of its task, or on a labelled file."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bitfit.cli.options import backbone_of, data_options_but, machine_options
-from bitfit.cli.output import json_option, log, result
+from bitfit.cli.output import json_option, log, plain, result, table
+from bitfit.cli.output_file import check_writable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from bitfit.inference.evaluate import Evaluation
+    from bitfit.inference.report import ClassReport, ClassScores
+
+MOST_CLASSES = 20  # of a table on a terminal; --json has them all
+MOST_CONFUSIONS = 5
 
 
 @click.command("eval")
@@ -14,6 +26,7 @@ from bitfit.cli.output import json_option, log, result
 @click.option("--split", help="train, validation, test ... Default: test if it is labelled, else validation.")
 @click.option("--model", help="Default: the backbone that the file names.")
 @click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
+@click.option("--image", type=click.Path(path_type=Path), help="Draw who is taken for whom, or a scatter: .png, .svg.")
 @machine_options
 @data_options_but("pool", "kind")  # these are the delta's
 @json_option
@@ -22,6 +35,7 @@ def command(
     split: str | None,
     model: str | None,
     task: str | None,
+    image: Path | None,
     precision: Any,
     device: Any,
     options: Any,
@@ -34,26 +48,88 @@ def command(
     on the split that was held out. --data-dir is not in the delta: give it again. --train-size goes with --split train.
     Rows that are not those of training are remarked upon.
 
-    --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, notes: [...]}
+    The interval is that of 95 % of 1,000 draws of the same rows. Classes are listed worst first; where there are many,
+    the worst and the largest.
+
+    --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, interval: [low, high] of the
+    first score, report, notes: [...]}; the report of classes is {classes: [{label, precision, recall, f1, support}],
+    confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1, roc_auc, average_precision},
+    that of numbers {mean_absolute_error, pearson, labels, answers}, that of tags and spans null.
     """
     from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
     from bitfit.inference.evaluate import evaluation
 
+    if image is not None:
+        check_writable(image, "--image")
     delta = Delta.load(file)
     backbone = backbone_of(delta, model)
     evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
     for note in evaluated.notes:
         log().print(note)
+    if image is not None:
+        _draw(evaluated, image)
     document = {
         "delta": str(file),
         "task": task or delta.task.name,
         "split": evaluated.split,
         "measured_on": measured_json({evaluated.split: evaluated.measured_on})[evaluated.split],
         "scores": dict(evaluated.scores),
+        "interval": evaluated.interval.to_json(),
+        "report": None if evaluated.report is None else evaluated.report.to_json(),
         "notes": list(evaluated.notes),
     }
-    line = f"{evaluated.split} ({evaluated.measured_on}): " + "  ".join(
-        f"{name} {value:.4f}" for name, value in evaluated.scores.items()
-    )
-    result(as_json, document, lambda console: console.print(line))
+    result(as_json, document, lambda console: show(console, evaluated))
+
+
+def _draw(evaluated: "Evaluation", image: Path) -> None:
+    from bitfit.inference.figures import draw_evaluation
+
+    draw_evaluation(evaluated, image)
+    log().print(f"{image} is drawn")
+
+
+def show(console: "Console", evaluated: "Evaluation") -> None:
+    """What a person reads: scores, their interval, then what they are made of."""
+    from bitfit.inference.report import ClassReport, NumberReport
+
+    scores, report = evaluated.scores, evaluated.report
+    console.print(f"{evaluated.split} ({evaluated.measured_on}): {_words(scores)}")
+    low, high = evaluated.interval.to_json()
+    console.print(f"95 % interval of {next(iter(scores))}: {low:.4f} to {high:.4f}")
+    if isinstance(report, NumberReport):
+        console.print(_words({"mean absolute error": report.mean_absolute_error, "r": report.pearson}))
+    if isinstance(report, ClassReport):
+        _show_classes(console, report)
+
+
+def _show_classes(console: "Console", report: "ClassReport") -> None:
+    """A line for each class, then the largest confusions."""
+    more = {"macro F1": report.macro_f1, "weighted F1": report.weighted_f1}
+    two = {"ROC AUC": report.roc_auc, "average precision": report.average_precision}
+    console.print(_words(more | {name: value for name, value in two.items() if value is not None}))
+    shown = _worst_and_largest(report.classes)
+    rows = [
+        (plain(one.label), f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}")
+        for one in shown
+    ]
+    console.print(table("", ("class", "precision", "recall", "F1", "support"), rows))
+    if len(shown) < len(report.classes):
+        console.print(f"{len(report.classes) - len(shown)} more classes: --json has them all")
+    for one in report.confusions[:MOST_CONFUSIONS]:
+        label, answer = plain(one.label), plain(one.answer)
+        verb = "was" if one.count == 1 else "were"
+        console.print(f"{one.count:,} of {one.support:,} '{label}' {verb} answered '{answer}'")
+
+
+def _worst_and_largest(classes: "Sequence[ClassScores]") -> "list[ClassScores]":
+    """All classes, the worst first; of many, the worst half of what is shown and then the largest of the others."""
+    worst = sorted(classes, key=lambda one: (one.f1, -one.support))
+    if len(worst) <= MOST_CLASSES:
+        return worst
+    largest = sorted(worst[MOST_CLASSES // 2 :], key=lambda one: -one.support)
+    return [*worst[: MOST_CLASSES // 2], *largest[: MOST_CLASSES // 2]]
+
+
+def _words(scores: Any) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.catalog import KNOWN
-from bitfit.data.examples import TaskData, digest
+from bitfit.data.examples import Examples, TaskData, digest
 from bitfit.data.options import DataOptions
 from bitfit.data.read.memory import SOURCE, Rows, has_splits
 from bitfit.data.read.own_rows import ALL, labelled_rows
@@ -17,22 +21,30 @@ from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
-from bitfit.inference.metrics import score
+from bitfit.inference.bootstrap import Interval, resampled
+from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.predictor import Predictor
+from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report
 from bitfit.inference.task_data import Data, task_data
 from bitfit.runtime.precision import Precision
 
 PREFERRED = ("test", "validation")  # where no split is asked for: the first of them that has labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Scores, and what they are of."""
 
     split: str
     scores: Mapping[str, float]
     measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
+    interval: Interval  # of the main score, the first
+    report: ClassReport | NumberReport | None = None  # None for tags and spans
     notes: tuple[str, ...] = ()  # shown with the scores
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
+        return f"Evaluation({self.split!r} of {self.measured_on}: {scores})"
 
 
 def evaluate(
@@ -51,7 +63,8 @@ def evaluate(
     out for validation; of data that has splits, test where it is labelled, else validation. `evaluation` says which
     rows these were. Columns, lengths and pooling are those of the training where no others are asked for.
     """
-    return dict(evaluation(backbone, delta, data, split, options=options, precision=precision, device=device).scores)
+    scored = scored_rows(backbone, delta, data, split, options=options, precision=precision, device=device)
+    return score(scored.task, scored.examples, scored.outputs)
 
 
 def evaluation(
@@ -65,20 +78,63 @@ def evaluation(
     device: Device = "auto",
 ) -> Evaluation:
     """As `evaluate`, with the split, the number of rows and remarks: what the scores were measured on."""
+    scored = scored_rows(backbone, delta, data, split, options=options, precision=precision, device=device)
+    task, examples, outputs = scored.task, scored.examples, scored.outputs
+    scores = score(task, examples, outputs)
+    interval = Interval.of(resampled(task, examples, outputs))
+    return Evaluation(scored.split, scores, scored.measured_on, interval, _report(scored), scored.notes)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """One split's examples with what the model answers to them, and the texts where they are known."""
+
+    task: Task
+    split: str
+    examples: Examples
+    outputs: NDArray[Any]  # as `score` takes them
+    measured_on: str
+    notes: tuple[str, ...]
+    table: pa.Table | None  # the rows before they were tokenized; None where the data came tokenized
+
+
+def scored_rows(
+    backbone: Backbone | str | Path,
+    delta: Delta,
+    data: Data | None = None,
+    split: str | None = None,
+    *,
+    options: DataOptions | Mapping[str, Any] | None = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> ScoredRows:
+    """What `evaluation` looks at: the rows and the model's answers."""
     backbone = as_backbone(backbone)
     options = DataOptions.of(options)
     _refuse_idle(options, split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
-    scored = _data(backbone, delta, asked, split, options)
-    _check_same_answers(scored.task, delta.task)
-    chosen = _chosen(scored, split)
-    notes = list(scored.notes)
+    found = _data(backbone, delta, asked, split, options)
+    read = found.data
+    _check_same_answers(read.task, delta.task)
+    chosen = _chosen(read, split)
+    notes = list(read.notes)
     if split is None and chosen not in (PREFERRED[0], ALL):
-        notes.append(f"'{scored.task.name}' has no labelled split 'test': scored on '{chosen}'")
-    examples = scored.splits[chosen]
-    predictor = Predictor(backbone, delta, precision, notes.append, device)
-    scores = score(delta.task, examples, predictor.outputs(examples))
-    return Evaluation(chosen, scores, _measured(scored, chosen), (*notes, *_other_rows(delta, scored, chosen)))
+        notes.append(f"'{read.task.name}' has no labelled split 'test': scored on '{chosen}'")
+    examples = read.splits[chosen]
+    outputs = Predictor(backbone, delta, precision, notes.append, device).outputs(examples)
+    notes += _other_rows(delta, read, chosen)
+    table = None if found.tables is None else found.tables[chosen]
+    return ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
+
+
+def _report(scored: ScoredRows) -> ClassReport | NumberReport | None:
+    """What the scores are made of."""
+    task = scored.task
+    if task.kind not in ("class", "number"):
+        return None
+    known = known_rows(task, scored.examples)
+    labels, outputs = np.asarray(scored.examples.labels)[known], scored.outputs[known]
+    return class_report(task.labels, labels, outputs) if task.kind == "class" else number_report(labels, outputs)
 
 
 def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:
@@ -104,13 +160,25 @@ def _chosen(data: TaskTable | TaskData, split: str | None) -> str:
     return chosen
 
 
-def _read(backbone: Backbone, data: Data, split: str | None, options: DataOptions) -> TaskData:
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Tokenized data, and the rows that it was made of."""
+
+    data: TaskData
+    tables: Mapping[str, pa.Table] | None = None
+
+
+def _read(backbone: Backbone, data: Data, split: str | None, options: DataOptions) -> _Found:
     """Only the split that is scored is tokenized: train may be a hundred times as large."""
     if isinstance(data, TaskData):
-        return task_data(backbone, data, options)
+        return _Found(task_data(backbone, data, options))
     table = load_task(data, options=options)
     chosen = _chosen(table, split)
-    return task_data(backbone, replace(table, splits={chosen: table.splits[chosen]}), _of_length(options))
+    return _tokenized(backbone, replace(table, splits={chosen: table.splits[chosen]}), options)
+
+
+def _tokenized(backbone: Backbone, table: TaskTable, options: DataOptions) -> _Found:
+    return _Found(task_data(backbone, table, _of_length(options)), table.splits)
 
 
 def _of_length(options: DataOptions) -> DataOptions:
@@ -118,7 +186,7 @@ def _of_length(options: DataOptions) -> DataOptions:
     return DataOptions(max_length=options.max_length, pool=options.pool)
 
 
-def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, options: DataOptions) -> TaskData:
+def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, options: DataOptions) -> _Found:
     """What to score on, read as in training: with the delta's lengths, pooling and, for own data, its columns."""
     task = delta.task
     if isinstance(data, TaskData):
@@ -149,22 +217,23 @@ def _with_columns(options: DataOptions, task: Task) -> DataOptions:
     return replace(options, kind=task.kind, text=first, text_pair=second, label=label)
 
 
-def _one_table(backbone: Backbone, delta: Delta, data: str | Path | Rows, options: DataOptions) -> TaskData:
+def _one_table(backbone: Backbone, delta: Delta, data: str | Path | Rows, options: DataOptions) -> _Found:
     """All rows of a file or table; but of the very rows that the delta was trained on, those that were held out."""
     try:
         again = _read(backbone, data, None, options)
     except DataError:
         again = None  # too few rows, or too few labels, to train on
-    if again is not None and digest(again.splits["validation"]) == _digests(delta).get("validation"):
+    if again is not None and digest(again.data.splits["validation"]) == _digests(delta).get("validation"):
         what = data if isinstance(data, str) else SOURCE
-        return replace(again, notes=(*again.notes, f"{what} is what the delta was trained on"))
+        notes = (*again.data.notes, f"{what} is what the delta was trained on")
+        return replace(again, data=replace(again.data, notes=notes))
     named = replace(
         delta.task,
         texts=tuple(name for name in (options.tokens or options.text, options.text_pair) if name),
         label=options.tags or options.label or delta.task.label,
         max_length=options.max_length or delta.task.max_length,
     )
-    return task_data(backbone, labelled_rows(data, named, options), _of_length(options))
+    return _tokenized(backbone, labelled_rows(data, named, options), options)
 
 
 def _digests(delta: Delta) -> Mapping[str, str]:

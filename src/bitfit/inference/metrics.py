@@ -30,14 +30,20 @@ def score(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, fl
     """
     if task.kind == "span":
         return _span_scores(task, examples, outputs)
-    known = examples.labels >= 0 if task.kind != "number" else ~np.isnan(examples.labels)
-    if not known.any():
-        raise DataError(f"'{task.name}' cannot be scored: none of the {len(examples):,} rows has its label.")
+    known = known_rows(task, examples)
     if task.kind == "tags":
         return _tag_scores(task, examples, np.asarray(outputs), known)
     predicted = np.asarray(outputs).argmax(axis=1) if task.kind == "class" else np.asarray(outputs)
     gold = np.asarray(examples.labels)
     return {name: _of(task, _PLAIN, name)(gold[known], predicted[known]) for name in _wanted(task)}
+
+
+def known_rows(task: Task, examples: Examples) -> NDArray[np.bool_]:
+    """Which rows (for tags: words) have a label; refused where none has one."""
+    known = examples.labels >= 0 if task.kind != "number" else ~np.isnan(examples.labels)
+    if not known.any():
+        raise DataError(f"'{task.name}' cannot be scored: none of the {len(examples):,} rows has its label.")
+    return np.asarray(known)
 
 
 def _wanted(task: Task) -> tuple[Metric, ...]:
@@ -123,6 +129,9 @@ def _correlation(name: str) -> Callable[[Labels, Labels], float]:
     return correlation
 
 
+pearson = _correlation("pearsonr")
+
+
 def _mean_squared_error(gold: Labels, predicted: Labels) -> float:
     return float(((gold.astype(np.float64) - predicted) ** 2).mean())
 
@@ -132,7 +141,7 @@ _PLAIN: Mapping[str, Callable[[Labels, Labels], float]] = {
     "f1": _f1,
     "macro_f1": _macro_f1,
     "matthews_correlation": _matthews,
-    "pearson": _correlation("pearsonr"),
+    "pearson": pearson,
     "spearman": _correlation("spearmanr"),
     "mean_squared_error": _mean_squared_error,
 }

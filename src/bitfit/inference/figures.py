@@ -1,0 +1,78 @@
+"""Pictures of an evaluation: who is taken for whom, and numbers beside what they should be."""
+
+from pathlib import Path
+from typing import Any
+
+from bitfit.errors import MissingExtraError, RequestError
+from bitfit.inference.evaluate import Evaluation
+from bitfit.inference.report import ClassReport, NumberReport
+
+SIDE = 5.0  # inches of a picture with few classes
+CLASS_INCHES = 0.28
+MOST_INCHES = 24.0
+MOST_WRITTEN = 20  # classes whose counts are written into their cells
+DOTS = 150  # an inch
+
+
+def draw_evaluation(evaluation: Evaluation, path: str | Path) -> Path:
+    """Write the pictures of an evaluation to one file, whose ending says the format: .png, .svg, .pdf."""
+    report, path = evaluation.report, Path(path)
+    if report is None:
+        raise RequestError("There is a picture of classes and of numbers; a task of tags or spans has none.")
+    canvas, figure_type = _drawing()
+    if isinstance(report, ClassReport):
+        side = min(MOST_INCHES, max(SIDE, 2 + CLASS_INCHES * len(report.classes)))
+        figure = figure_type(figsize=(side + 1, side), layout="constrained")
+        _draw_confusion(report, figure.add_subplot())
+    else:
+        figure = figure_type(figsize=(SIDE + 1, SIDE), layout="constrained")
+        _draw_scatter(report, figure.add_subplot())
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in evaluation.scores.items())
+    figure.suptitle(f"{evaluation.split} ({evaluation.measured_on}): {scores}", fontsize="medium")
+    _write(figure, canvas(figure), path)
+    return path
+
+
+def _drawing() -> tuple[Any, Any]:
+    """Matplotlib's canvas and figure, which need no screen."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("--image", "matplotlib", "plots") from None
+    return FigureCanvasAgg, Figure
+
+
+def _draw_confusion(report: ClassReport, axes: Any) -> None:
+    """Labels down, answers across; a cell's colour is its share of its label's rows."""
+    counts, names = report.confusion, [one.label for one in report.classes]
+    share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    size = "small" if len(names) > MOST_WRITTEN else "medium"
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 3 else 0, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set(xlabel="answer", ylabel="label")
+    if len(names) <= MOST_WRITTEN:
+        for (i, j), count in ((at, int(counts[at])) for at in zip(*counts.nonzero(), strict=True)):
+            ink = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{count:,}", ha="center", va="center", color=ink, fontsize="small")
+
+
+def _draw_scatter(report: NumberReport, axes: Any) -> None:
+    """Each row a point; on the line the answer is right."""
+    ends = [min(report.labels.min(), report.answers.min()), max(report.labels.max(), report.answers.max())]
+    axes.plot(ends, ends, color="grey", linewidth=1)
+    axes.scatter(report.labels, report.answers, s=6, alpha=0.4, linewidths=0)
+    axes.set(xlabel="label", ylabel="answer")
+
+
+def _write(figure: Any, canvas: Any, path: Path) -> None:
+    formats = canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in formats:
+        raise RequestError(
+            f"A picture's name ends with its format, as in 'scores.png' or 'scores.svg'; found '{path}'."
+        )
+    try:
+        figure.savefig(path, dpi=DOTS)
+    except OSError as error:
+        raise RequestError(f"'{path}' cannot be written: {error.strerror}.") from error

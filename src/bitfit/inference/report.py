@@ -1,0 +1,122 @@
+"""What scores are made of: each class's precision, recall and F1 and who is taken for whom; a number's errors."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfit.inference.calibration import probabilities
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int  # rows with this label
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One label that was answered with another."""
+
+    label: str
+    answer: str
+    count: int
+    support: int  # rows with this label
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassReport:
+    """Answers of a task of classes, beside their labels."""
+
+    classes: tuple[ClassScores, ...]  # in the order of the task's labels
+    confusion: NDArray[np.int64]  # (labels, answers) rows of each pair
+    macro_f1: float  # over the classes that are among the labels or answers
+    weighted_f1: float  # by support
+    roc_auc: float | None  # of the second class; None where there are not two, or only one of them is labelled
+    average_precision: float | None
+
+    def __repr__(self) -> str:
+        return f"ClassReport({len(self.classes)} classes: macro F1 {self.macro_f1:.4f})"
+
+    @property
+    def confusions(self) -> list[Confusion]:
+        """Every pair of label and other answer that there is, the largest first."""
+        wrong = self.confusion * (1 - np.eye(len(self.classes), dtype=np.int64))
+        order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+        return [
+            Confusion(self.classes[i].label, self.classes[j].label, int(wrong[i, j]), self.classes[i].support)
+            for i, j in pairs
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {
+            "classes": [asdict(one) for one in self.classes],
+            "confusion": self.confusion.tolist(),
+            "macro_f1": self.macro_f1,
+            "weighted_f1": self.weighted_f1,
+            "roc_auc": self.roc_auc,
+            "average_precision": self.average_precision,
+        }
+
+
+def class_report(labels: Sequence[str], gold: NDArray[np.int64], logits: NDArray[Any]) -> ClassReport:
+    """The report of rows whose label is known."""
+    from sklearn import metrics
+
+    numbers, answers = list(range(len(labels))), np.asarray(logits).argmax(axis=1)
+    each = metrics.precision_recall_fscore_support(gold, answers, labels=numbers, zero_division=0)
+    classes = tuple(
+        ClassScores(label, float(precision), float(recall), float(f1), int(support))
+        for label, precision, recall, f1, support in zip(labels, *each, strict=True)
+    )
+    auc, precision = None, None
+    if len(labels) == 2 and 0 < gold.sum() < len(gold):
+        second = probabilities(logits)[:, 1]
+        auc, precision = metrics.roc_auc_score(gold, second), metrics.average_precision_score(gold, second)
+    return ClassReport(
+        classes,
+        metrics.confusion_matrix(gold, answers, labels=numbers),
+        float(metrics.f1_score(gold, answers, average="macro", zero_division=0)),
+        float(metrics.f1_score(gold, answers, average="weighted", zero_division=0)),
+        None if auc is None else float(auc),
+        None if precision is None else float(precision),
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NumberReport:
+    """Answers of a task of numbers, beside what they should be."""
+
+    mean_absolute_error: float
+    pearson: float  # r
+    labels: NDArray[np.float64]
+    answers: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"NumberReport({len(self.labels):,} rows: mean absolute error {self.mean_absolute_error:.4g})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values, with every label and answer."""
+        return {
+            "mean_absolute_error": self.mean_absolute_error,
+            "pearson": self.pearson,
+            "labels": self.labels.tolist(),
+            "answers": self.answers.tolist(),
+        }
+
+
+def number_report(gold: NDArray[Any], answers: NDArray[Any]) -> NumberReport:
+    """The report of rows whose number is known."""
+    from bitfit.inference.metrics import pearson
+
+    labels, given = np.asarray(gold, np.float64), np.asarray(answers, np.float64)
+    return NumberReport(float(np.abs(labels - given).mean()), pearson(labels, given), labels, given)
