@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bitfit.delta.delta import Delta as Delta
     from bitfit.delta.delta import Reverter as Reverter
     from bitfit.inference.bootstrap import Interval as Interval
+    from bitfit.inference.calibration import Bin as Bin
+    from bitfit.inference.calibration import Calibration as Calibration
     from bitfit.inference.evaluate import Evaluation as Evaluation
     from bitfit.inference.evaluate import evaluate as evaluate
     from bitfit.inference.evaluate import evaluation as evaluation
@@ -64,6 +66,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Answer": "bitfit.inference.predictor",
     "Backbone": "bitfit.backbone.load",
+    "Bin": "bitfit.inference.calibration",
+    "Calibration": "bitfit.inference.calibration",
     "Checkpoints": "bitfit.training.checkpoint",
     "ClassReport": "bitfit.inference.report",
     "ClassScores": "bitfit.inference.report",
@@ -116,6 +120,8 @@ _HOMES = {
 __all__ = [
     "Answer",
     "Backbone",
+    "Bin",
+    "Calibration",
     "Checkpoints",
     "ClassReport",
     "ClassScores",

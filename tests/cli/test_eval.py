@@ -20,6 +20,8 @@ from bitfit.inference.evaluate import Evaluation
 from bitfit.inference.report import class_report
 from tests.training.trained import sentence
 
+pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+
 Capsys = pytest.CaptureFixture[str]
 
 
@@ -71,6 +73,18 @@ def test_what_the_scores_are_made_of_is_shown_and_drawn(trained: Path, capsys: C
     assert "95 % interval of accuracy: " in shown
     assert "precision" in shown
     assert re.search(r"\d of 6 '(glad|sad)' (was|were) answered '(glad|sad)'", shown)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_the_wrong_and_the_least_certain_rows_are_written(trained: Path, ending: str, capsys: Capsys) -> None:
+    other, errors = write(trained / "e.csv", 12, first=100), trained / f"errors.{ending}"
+    found = scored(capsys, trained, "--task", str(other), "--errors", str(errors))
+    read = {"csv": pandas.read_csv, "jsonl": lambda path: pandas.read_json(path, lines=True)}
+    written = read.get(ending, pandas.read_parquet)(errors)
+    assert list(written.columns) == ["body", "mood", "answer", "confidence", "why"]
+    assert len(written) == 12
+    assert sum(written["why"] == "wrong") == round(12 * (1 - found["scores"]["accuracy"]))
+    assert found["calibration"]["temperature"] > 0
 
 
 def test_of_many_classes_the_worst_and_the_largest_are_shown(capsys: Capsys) -> None:
@@ -145,6 +159,8 @@ def test_tags_of_another_column_are_scored_as_they_were_trained(tmp_path: Path, 
             "data of your own, 'a', which it does not hold. Give the file or folder again: bitfit eval FILE --task",
         ),
         (["--task", "a.csv", "--split", "tset"], 2, "no labelled split 'tset'. Known: train, validation"),
+        (["--task", "a.csv", "--errors", "a.xls"], 2, "Nothing is written as 'a.xls'"),
+        (["--task", "a.csv", "--image", "no/a.png"], 2, "--image is in a folder that does not exist"),
         (["--task", "a.csv", "--train-size", "5"], 2, "train_size=5 shortens the rows of train alone"),
         (["--task", "a.csv", "--pool", "mean"], 2, "No such option"),
         (["--task", "a.csv", "--kind", "number"], 2, "No such option"),

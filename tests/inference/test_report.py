@@ -56,9 +56,7 @@ def test_pictures_are_drawn_of_classes_and_numbers(tmp_path: Path) -> None:
     for name, report in (("many", many), ("few", few), ("numbers", number_report(GOLD, GOLD + 0.5))):
         path = draw_evaluation(evaluation(report), tmp_path / f"{name}.png")
         assert path.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(
-        RequestError, match=r"ends with its format, as in 'scores.png' or .*; found '.*few.pgn'"
-    ):
+    with pytest.raises(RequestError, match=r"ends with its format, as in 'scores.png' or .*; found '.*few.pgn'"):
         draw_evaluation(evaluation(few), tmp_path / "few.pgn")
     with pytest.raises(RequestError, match="a task of tags or spans has none"):
         draw_evaluation(evaluation(None), tmp_path / "none.png")

@@ -4,6 +4,7 @@ import ast
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,18 @@ def test_a_merged_tokenizer_cuts_texts_where_the_task_cuts_them(tmp_path: Path) 
     classify = pipeline("text-classification", str(merge(delta, backbone, tmp_path / "merged")), top_k=None)
     assert_same_scores(classify, delta, backbone)
     assert backbone.reader.model_max_length > 12
+
+
+@pytest.mark.parametrize("model", ["bert", "roberta", "distilbert", "electra", "bart", "gpt2"])
+def test_a_merged_head_is_as_sure_as_predict(model: str, tmp_path: Path) -> None:
+    backbone = tiny_backbone(model)
+    delta = make_delta(backbone, task=bitfit.Task("mood", "class", labels=["sad", "glad"], pool="first", max_length=12))
+    delta = replace(delta, settings={**delta.settings, "calibration": {"temperature": 2.5}})
+    before = delta.to_bytes()
+    classify = pipeline("text-classification", str(merge(delta, backbone, tmp_path / "merged")), top_k=None)
+    assert_same_scores(classify, delta, backbone)
+    assert delta.to_bytes() == before
+    assert fingerprint(backbone.model) == backbone.fingerprint
 
 
 # ---------------------------------------------------------------------- a head on the mean

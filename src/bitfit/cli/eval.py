@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bitfit.inference.calibration import Calibration
     from bitfit.inference.evaluate import Evaluation
     from bitfit.inference.report import ClassReport, ClassScores
 
@@ -27,6 +28,9 @@ MOST_CONFUSIONS = 5
 @click.option("--model", help="Default: the backbone that the file names.")
 @click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
 @click.option("--image", type=click.Path(path_type=Path), help="Draw who is taken for whom, or a scatter: .png, .svg.")
+@click.option(
+    "--errors", type=click.Path(path_type=Path), help="Write the wrong and the least certain rows: CSV, JSONL, Parquet."
+)
 @machine_options
 @data_options_but("pool", "kind")  # these are the delta's
 @json_option
@@ -36,6 +40,7 @@ def command(
     model: str | None,
     task: str | None,
     image: Path | None,
+    errors: Path | None,
     precision: Any,
     device: Any,
     options: Any,
@@ -52,9 +57,11 @@ def command(
     the worst and the largest.
 
     --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, interval: [low, high] of the
-    first score, report, notes: [...]}; the report of classes is {classes: [{label, precision, recall, f1, support}],
-    confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1, roc_auc, average_precision},
-    that of numbers {mean_absolute_error, pearson, labels, answers}, that of tags and spans null.
+    first score, report, calibration, notes: [...]}. The report of classes is {classes: [{label, precision, recall, f1,
+    support}], confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1, roc_auc,
+    average_precision}, that of numbers {mean_absolute_error, pearson, labels, answers}, that of tags and spans null.
+    The calibration of classes is {temperature, expected_error_before, expected_error_after, bins: [{confidence,
+    accuracy, rows}]}.
     """
     from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
@@ -62,6 +69,8 @@ def command(
 
     if image is not None:
         check_writable(image, "--image")
+    if errors is not None:
+        _check_errors(errors)
     delta = Delta.load(file)
     backbone = backbone_of(delta, model)
     evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
@@ -69,6 +78,8 @@ def command(
         log().print(note)
     if image is not None:
         _draw(evaluated, image)
+    if errors is not None:
+        _write_errors(evaluated, errors)
     document = {
         "delta": str(file),
         "task": task or delta.task.name,
@@ -77,6 +88,7 @@ def command(
         "scores": dict(evaluated.scores),
         "interval": evaluated.interval.to_json(),
         "report": None if evaluated.report is None else evaluated.report.to_json(),
+        "calibration": None if evaluated.calibration is None else evaluated.calibration.to_json(),
         "notes": list(evaluated.notes),
     }
     result(as_json, document, lambda console: show(console, evaluated))
@@ -89,6 +101,22 @@ def _draw(evaluated: "Evaluation", image: Path) -> None:
     log().print(f"{image} is drawn")
 
 
+def _check_errors(errors: Path) -> None:
+    from bitfit.data.write.formats import check_ending
+
+    check_ending(errors)
+    check_writable(errors, "--errors")
+
+
+def _write_errors(evaluated: "Evaluation", errors: Path) -> None:
+    from bitfit.data.write.formats import write_rows
+
+    hardest = evaluated.hardest()
+    columns = zip(hardest.column_names, hardest.columns, strict=True)
+    write_rows(errors, {name: column.to_pylist() for name, column in columns})
+    log().print(f"{errors}: {hardest.num_rows:,} rows, the most confident errors first")
+
+
 def show(console: "Console", evaluated: "Evaluation") -> None:
     """What a person reads: scores, their interval, then what they are made of."""
     from bitfit.inference.report import ClassReport, NumberReport
@@ -99,8 +127,18 @@ def show(console: "Console", evaluated: "Evaluation") -> None:
     console.print(f"95 % interval of {next(iter(scores))}: {low:.4f} to {high:.4f}")
     if isinstance(report, NumberReport):
         console.print(_words({"mean absolute error": report.mean_absolute_error, "r": report.pearson}))
+    if evaluated.calibration is not None:
+        _show_calibration(console, evaluated.calibration)
     if isinstance(report, ClassReport):
         _show_classes(console, report)
+
+
+def _show_calibration(console: "Console", calibration: "Calibration") -> None:
+    before, after = calibration.error_before, calibration.error_after
+    if after is None:
+        console.print(f"expected calibration error {before:.4f}; the delta has no temperature: train it again for one")
+    else:
+        console.print(f"expected calibration error {after:.4f}, without the temperature {before:.4f}")
 
 
 def _show_classes(console: "Console", report: "ClassReport") -> None:

@@ -27,6 +27,7 @@ MARKS = (
     "revision",
     "device",
     "baselines",
+    "calibration",
 )  # in a delta's settings, beside those of the training
 
 

@@ -82,6 +82,7 @@ class Delta:
         if problem := self.task.labels_problem:
             raise DeltaError(problem)
         object.__setattr__(self, "task", self.task.on("first"))
+        _check_calibration(self.settings)
         _check_slots(self.slots)
         _check_values(self.slots, self.values)
 
@@ -101,6 +102,12 @@ class Delta:
         """The backbone's revision on the hub, where one was asked for."""
         revision = self.settings.get("revision")
         return revision if isinstance(revision, str) else None
+
+    @property
+    def temperature(self) -> float | None:
+        """What `predict` divides the head's numbers by, fitted on validation; None where nothing was fitted."""
+        temperature: float | None = self.settings.get("calibration", {}).get("temperature")
+        return temperature
 
     @classmethod
     def from_model(
@@ -324,6 +331,14 @@ def _values_of(slots: tuple[Slot, ...], tensors: Mapping[str, NDArray[Any]]) -> 
 
 
 # ---------------------------------------------------------------------- checks
+
+
+def _check_calibration(settings: Mapping[str, Any]) -> None:
+    """An older file has none; names that a newer one adds are passed over."""
+    calibration = settings.get("calibration", {})
+    value: Any = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise DeltaError(f"A calibration has a temperature above 0; found {calibration!r:.80}.")
 
 
 def _check_slots(slots: tuple[Slot, ...]) -> None:

@@ -1,15 +1,90 @@
-"""Confidence: each label's share, from a head's numbers."""
+"""Confidences that mean what they say: a temperature for a head's numbers, and how far off they are."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+BINS = 15  # of equal numbers of rows
+PRIOR = 0.5  # deviation of the temperature's logarithm: few rows that are all answered right say little
+COLDEST, HOTTEST = 0.05, 20.0
+DIGITS = 4
+
 Floats = NDArray[np.float64]
 
 
-def probabilities(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
+def probabilities(logits: NDArray[Any], temperature: float = 1.0) -> NDArray[Any]:
     """(rows, labels) each label's share, adding up to 1."""
-    scaled = np.asarray(logits, np.float64) / temperature
+    scaled = np.asarray(logits) / temperature
     shares = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def fitted_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """The temperature that makes the labels likeliest (Guo and others, 2017), drawn to 1 where rows are few."""
+    from scipy.optimize import minimize_scalar
+
+    numbers, each = np.asarray(logits, np.float64), np.arange(len(labels))
+
+    def surprise(log: float) -> float:
+        scaled = numbers / np.exp(log)
+        top = scaled.max(axis=1)
+        likelihood = scaled[each, labels] - top - np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+        return float(0.5 * (log / PRIOR) ** 2 - likelihood.sum())
+
+    bounds = (np.log(COLDEST), np.log(HOTTEST))
+    best = minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return round(float(np.exp(best.x)), DIGITS)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows of like confidence."""
+
+    confidence: float  # their mean
+    accuracy: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidences are from the share of right answers, without and with the delta's temperature."""
+
+    temperature: float | None  # None: the delta has none
+    error_before: float  # expected calibration error
+    error_after: float | None
+    bins: tuple[Bin, ...]  # of the confidences that `predict` gives
+
+    def to_json(self) -> dict[str, Any]:
+        """The calibration as plain values."""
+        return {
+            "temperature": self.temperature,
+            "expected_error_before": self.error_before,
+            "expected_error_after": self.error_after,
+            "bins": [{"confidence": one.confidence, "accuracy": one.accuracy, "rows": one.rows} for one in self.bins],
+        }
+
+
+def calibration_of(logits: NDArray[Any], labels: NDArray[np.int64], temperature: float | None) -> Calibration:
+    """The calibration of these rows; `temperature` is the delta's."""
+    before = _bins(logits, labels, 1.0)
+    if temperature is None:
+        return Calibration(None, expected_error(before), None, before)
+    after = _bins(logits, labels, temperature)
+    return Calibration(temperature, expected_error(before), expected_error(after), after)
+
+
+def expected_error(bins: tuple[Bin, ...]) -> float:
+    """The mean distance between confidence and accuracy, over all rows."""
+    rows = sum(one.rows for one in bins)
+    return sum(one.rows * abs(one.confidence - one.accuracy) for one in bins) / rows
+
+
+def _bins(logits: NDArray[Any], labels: NDArray[np.int64], temperature: float) -> tuple[Bin, ...]:
+    """Rows in order of confidence, in bins of equal numbers."""
+    confidence = probabilities(logits, temperature).max(axis=1)
+    right = np.asarray(logits).argmax(axis=1) == labels
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    return tuple(Bin(float(confidence[part].mean()), float(right[part].mean()), len(part)) for part in parts)

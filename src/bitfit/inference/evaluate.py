@@ -22,12 +22,15 @@ from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
 from bitfit.inference.bootstrap import Interval, resampled
+from bitfit.inference.calibration import Calibration, calibration_of, probabilities
 from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.predictor import Predictor
 from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report
 from bitfit.inference.task_data import Data, task_data
 from bitfit.runtime.precision import Precision
 
+ANSWER, CONFIDENCE, ERROR = "answer", "confidence", "error"  # columns beside the task's own
+MOST_HARDEST = 100  # least certain rows, or largest errors; wrong labels are all there
 PREFERRED = ("test", "validation")  # where no split is asked for: the first of them that has labels
 
 
@@ -40,11 +43,29 @@ class Evaluation:
     measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
     interval: Interval  # of the main score, the first
     report: ClassReport | NumberReport | None = None  # None for tags and spans
+    calibration: Calibration | None = None  # of classes
+    # Each labelled row of classes and numbers: its texts, label and answer, and the answer's confidence or error. Texts
+    # are not there where the data came tokenized, nor images.
+    rows: pa.Table | None = None
     notes: tuple[str, ...] = ()  # shown with the scores
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
         return f"Evaluation({self.split!r} of {self.measured_on}: {scores})"
+
+    def hardest(self) -> pa.Table:
+        """The errors, the most confident (of numbers the largest) first, then the right answers that are least certain;
+        the column `why` tells them apart."""
+        if self.rows is None:
+            raise RequestError("There are hardest rows of classes and of numbers; a task of tags or spans has none.")
+        label, answer, confidence = (column.to_numpy() for column in self.rows.columns[-3:])
+        if self.calibration is None:  # numbers: the last column is the error
+            return self.rows.take(np.argsort(-confidence, kind="stable")[:MOST_HARDEST])
+        wrong, right = np.flatnonzero(label != answer), np.flatnonzero(label == answer)
+        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+        right = right[np.argsort(confidence[right], kind="stable")][:MOST_HARDEST]
+        why = pa.array(["wrong"] * len(wrong) + ["uncertain"] * len(right), pa.string())
+        return self.rows.take(np.concatenate([wrong, right])).append_column("why", why)
 
 
 def evaluate(
@@ -81,8 +102,14 @@ def evaluation(
     scored = scored_rows(backbone, delta, data, split, options=options, precision=precision, device=device)
     task, examples, outputs = scored.task, scored.examples, scored.outputs
     scores = score(task, examples, outputs)
-    interval = Interval.of(resampled(task, examples, outputs))
-    return Evaluation(scored.split, scores, scored.measured_on, interval, _report(scored), scored.notes)
+    whole = Evaluation(
+        scored.split,
+        scores,
+        scored.measured_on,
+        Interval.of(resampled(task, examples, outputs)),
+        notes=scored.notes,
+    )
+    return replace(whole, **_details(scored, delta.temperature)) if task.kind in ("class", "number") else whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,14 +154,33 @@ def scored_rows(
     return ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
 
 
-def _report(scored: ScoredRows) -> ClassReport | NumberReport | None:
-    """What the scores are made of."""
-    task = scored.task
-    if task.kind not in ("class", "number"):
-        return None
-    known = known_rows(task, scored.examples)
+def _details(scored: ScoredRows, temperature: float | None) -> dict[str, Any]:
+    """What the scores of classes or numbers are made of, over the rows with a label."""
+    task, known = scored.task, known_rows(scored.task, scored.examples)
     labels, outputs = np.asarray(scored.examples.labels)[known], scored.outputs[known]
-    return class_report(task.labels, labels, outputs) if task.kind == "class" else number_report(labels, outputs)
+    texts = {} if scored.table is None else _texts(scored.table.filter(pa.array(known)), task)
+    if task.kind == "number":
+        columns = {task.label: labels, ANSWER: outputs, ERROR: np.abs(labels - outputs)}
+        return {"report": number_report(labels, outputs), "rows": _joined(texts, columns)}
+    names, answers = np.array(task.labels, object), outputs.argmax(axis=1)
+    confidence = probabilities(outputs, temperature or 1.0).max(axis=1)
+    columns = {task.label: names[labels], ANSWER: names[answers], CONFIDENCE: confidence}
+    return {
+        "report": class_report(task.labels, labels, outputs),
+        "calibration": calibration_of(outputs, labels, temperature),
+        "rows": _joined(texts, columns),
+    }
+
+
+def _texts(table: pa.Table, task: Task) -> dict[str, Any]:
+    """The columns of texts; images are no texts."""
+    return {name: table[name] for name in task.texts if not pa.types.is_large_binary(table.schema.field(name).type)}
+
+
+def _joined(texts: Mapping[str, Any], columns: Mapping[str, Any]) -> pa.Table:
+    """Columns side by side, the texts first; where a text's column has the name of another, that one gets a dash."""
+    names = [f"{name}_" if name in texts else name for name in columns]
+    return pa.table([*texts.values(), *map(pa.array, columns.values())], [*texts, *names])
 
 
 def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:

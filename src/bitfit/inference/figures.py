@@ -1,9 +1,10 @@
-"""Pictures of an evaluation: who is taken for whom, and numbers beside what they should be."""
+"""Pictures of an evaluation: who is taken for whom, how sure of it, and numbers beside their labels."""
 
 from pathlib import Path
 from typing import Any
 
 from bitfit.errors import MissingExtraError, RequestError
+from bitfit.inference.calibration import Calibration
 from bitfit.inference.evaluate import Evaluation
 from bitfit.inference.report import ClassReport, NumberReport
 
@@ -22,8 +23,11 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> Path:
     canvas, figure_type = _drawing()
     if isinstance(report, ClassReport):
         side = min(MOST_INCHES, max(SIDE, 2 + CLASS_INCHES * len(report.classes)))
-        figure = figure_type(figsize=(side + 1, side), layout="constrained")
-        _draw_confusion(report, figure.add_subplot())
+        figure = figure_type(figsize=(side + SIDE, side), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[side, SIDE - 1])
+        _draw_confusion(report, left)
+        if evaluation.calibration is not None:
+            _draw_reliability(evaluation.calibration, right)
     else:
         figure = figure_type(figsize=(SIDE + 1, SIDE), layout="constrained")
         _draw_scatter(report, figure.add_subplot())
@@ -56,6 +60,15 @@ def _draw_confusion(report: ClassReport, axes: Any) -> None:
         for (i, j), count in ((at, int(counts[at])) for at in zip(*counts.nonzero(), strict=True)):
             ink = "white" if share[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=ink, fontsize="small")
+
+
+def _draw_reliability(calibration: Calibration, axes: Any) -> None:
+    """Confidence beside the share of right answers, in bins of equal numbers of rows; on the line they agree."""
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    axes.plot([one.confidence for one in calibration.bins], [one.accuracy for one in calibration.bins], marker="o")
+    error = calibration.error_before if calibration.error_after is None else calibration.error_after
+    axes.set(xlabel="confidence", ylabel="right answers", title=f"expected calibration error {error:.3f}")
+    axes.set_aspect("equal")
 
 
 def _draw_scatter(report: NumberReport, axes: Any) -> None:

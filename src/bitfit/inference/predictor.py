@@ -24,6 +24,7 @@ from bitfit.data.read.memory import Rows, chunk_of, is_table, plain
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
+from bitfit.inference.calibration import probabilities
 from bitfit.inference.outputs import outputs, pass_tokens
 from bitfit.inference.pass_budget import Budget
 from bitfit.methods.theta import ThetaMap
@@ -91,7 +92,7 @@ class Predictor:
         backbone, delta = as_backbone(backbone), as_delta(delta)
         delta.check(backbone)
         where = chosen_device(device)
-        self.backbone, self.task = backbone, delta.task
+        self.backbone, self.task, self.temperature = backbone, delta.task, delta.temperature or 1.0
         model = backbone.task_model(self.task.head)
         delta.insert_modules(model)
         theta_map = ThetaMap(delta.slots, model, device=where)
@@ -144,8 +145,7 @@ class Predictor:
 
     def _choice(self, logits: NDArray[np.float32]) -> Answer:
         """The likeliest label."""
-        shares = np.exp(logits - logits.max())
-        shares = shares / shares.sum()
+        shares = probabilities(logits, self.temperature)
         named = {label: float(share) for label, share in zip(self.task.labels, shares, strict=True)}
         return Answer(self.task.labels[int(logits.argmax())], named)
 

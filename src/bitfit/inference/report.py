@@ -1,4 +1,4 @@
-"""What scores are made of: each class's precision, recall and F1 and who is taken for whom; a number's errors."""
+"""What scores are made of: precision, recall and F1 of each class, who is taken for whom; errors of numbers."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -10,12 +10,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from bitfit.backbone.heads import OwnTask
+from bitfit.backbone.heads import OwnTask, head_names
 from bitfit.backbone.load import Backbone, quiet
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
@@ -34,6 +35,7 @@ def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
     with new_folder(Path(folder)) as target, delta.applied(backbone) as model, quiet():
         _refuse_own_head(model, delta.task)
         ordinary = _ordinary(model, delta)
+        _divide_last_layer(ordinary, delta.temperature or 1.0)
         if isinstance(ordinary, OwnTask):
             _write_mean_pooling(ordinary, target)
             _write_readers(backbone, delta.task, target / _TRANSFORMER)
@@ -62,6 +64,15 @@ def _ordinary(model: PreTrainedModel, delta: Delta) -> PreTrainedModel:
             "parameters."
         )
     return ordinary
+
+
+def _divide_last_layer(model: PreTrainedModel, temperature: float) -> None:
+    """So that the shares are those that `predict` gives; every head ends in a linear layer, which the delta holds and
+    so puts back."""
+    last = next(name for name in reversed(head_names(model)) if name.endswith("weight")).rpartition(".")[0]
+    with torch.no_grad():
+        for parameter in model.get_submodule(last).parameters():
+            parameter.div_(temperature)
 
 
 def _write_readers(backbone: Backbone, task: Task, target: Path) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bitfit.data.examples import TaskData, measured_json
 from bitfit.delta.delta import Delta
-from bitfit.inference.metrics import score
+from bitfit.inference.calibration import fitted_temperature
+from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.outputs import outputs
 from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
@@ -47,14 +48,16 @@ def make_run(outcome: Outcome, row: int) -> Run:
     diverged = outcome.diverged or state.diverged
     stopped = training.stopped and not state.ended
     scores = _scores_of_best_epoch(state)
+    marks: dict[str, Any] = {}
     if not stopped and not diverged:
         try:
             scores |= _further_scores(outcome, best)
+            marks |= _calibration(outcome, best)
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True
-    marks = {"stopped": True} if stopped else {}
+    marks |= ({"stopped": True} if stopped else {}) | ({"diverged": diverged} if diverged else {})
     return Run(
-        delta=_delta(outcome, row, scores, marks | ({"diverged": diverged} if diverged else {})),
+        delta=_delta(outcome, row, scores, marks),
         config=state.config,
         history=(*outcome.history, *state.history),
         scores=scores,
@@ -99,6 +102,19 @@ def _further_scores(outcome: Outcome, best: Tensor) -> Scores:
             results = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, examples, 1))
             scores[split] = score(outcome.data.task, examples, results[0].values)
     return scores
+
+
+def _calibration(outcome: Outcome, best: Tensor) -> dict[str, Any]:
+    """The temperature that suits the validation split, which is answered again: a run that was killed and goes on has
+    no outputs of an epoch before."""
+    validation = outcome.data.splits.get("validation")
+    if outcome.data.task.kind != "class" or validation is None:
+        return {}
+    values = outcome.phase.theta.tensors(best[None])
+    results = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, validation, 1))
+    known = known_rows(outcome.data.task, validation)
+    temperature = fitted_temperature(results[0].values[known], np.asarray(validation.labels)[known])
+    return {"calibration": {"temperature": temperature}}
 
 
 def _measured(outcome: Outcome, scores: Mapping[str, Any]) -> dict[str, str]:

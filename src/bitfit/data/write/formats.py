@@ -11,12 +11,14 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitfit.errors import RequestError, nearest
+from bitfit.files import writing_whole
 
 GROUP_BYTES = 16 << 20  # of a row group of the joined Parquet file, before compression
 
@@ -111,6 +113,16 @@ def check_ending(path: Path) -> str:
     if ending not in WRITERS:
         raise RequestError(f"Nothing is written as '{path.name}'. {nearest(ending, WRITERS)}")
     return ending
+
+
+def write_rows(path: Path, rows: Rows) -> None:
+    """Some rows as a whole file, in the format that its ending says."""
+    writer = WRITERS[check_ending(path)]({name: type_of(values) for name, values in rows.items()})
+    with TemporaryDirectory() as folder:
+        part = Path(folder) / "rows"
+        part.write_bytes(writer.encode(rows))
+        with writing_whole(path) as file:
+            writer.join([part], file)
 
 
 def type_of(values: Sequence[Any]) -> pa.DataType | None:

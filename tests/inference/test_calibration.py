@@ -1,0 +1,116 @@
+"""Confidences: fitted on validation, kept in the delta, given by `predict`; and a report of how far off they are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import bitfit
+from bitfit.backbone.load import Backbone
+from bitfit.errors import DeltaError
+from bitfit.inference.calibration import calibration_of, expected_error, fitted_temperature, probabilities
+from tests.training.trained import TASKS, rows, trained
+
+
+def sure(rows: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are `scale` times too large for the labels that are drawn of them."""
+    rng = np.random.default_rng(seed)
+    logits = 1.5 * rng.normal(size=(rows, 3))
+    shares = probabilities(logits)
+    return scale * logits, np.array([rng.choice(3, p=share) for share in shares])
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
+def test_the_temperature_is_found_again_and_calibrates_other_rows(scale: float) -> None:
+    temperature = fitted_temperature(*sure(4000, scale))
+    assert temperature == pytest.approx(scale, rel=0.1)
+    found = calibration_of(*sure(4000, scale, seed=1), temperature)
+    assert found.error_after is not None
+    assert found.error_after < 0.03
+    assert scale == 1.0 or found.error_after < found.error_before / 2
+
+
+def test_few_rows_that_are_all_right_do_not_make_certain() -> None:
+    assert 0.3 < fitted_temperature(np.array([[2.0, 0], [0, 1]]), np.array([0, 1])) < 1
+
+
+def test_the_expected_error_by_hand_and_bins_of_equal_numbers() -> None:
+    logits = np.log(np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 5))
+    labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 3)
+    found = calibration_of(logits, labels, None)
+    assert [one.rows for one in found.bins] == [1] * 15
+    assert (found.temperature, found.error_after) == (None, None)
+    assert found.error_before == pytest.approx((8 * 0.1 + 2 * 0.9 + 2 * 0.4 + 3 * 0.6) / 15)
+    assert expected_error(calibration_of(np.tile(logits, (15, 1)), np.tile(labels, 15), 1.0).bins) >= 0
+
+
+def test_training_keeps_a_temperature_and_predict_uses_it() -> None:
+    backbone, delta = trained()
+    assert delta.temperature is not None
+    again = bitfit.Delta.from_bytes(delta.to_bytes())
+    assert again.temperature == delta.temperature
+    hot = replace(delta, settings={**delta.settings, "calibration": {"temperature": 100.0}})
+    plain = replace(delta, settings={k: v for k, v in delta.settings.items() if k != "calibration"})
+    texts = [str(text) for text in rows("class", 4)["text"]]
+    answers = {one: bitfit.predict(backbone, each, texts, "fp32") for one, each in (("hot", hot), ("plain", plain))}
+    for one, other in zip(answers["hot"], answers["plain"], strict=True):
+        assert one.value == other.value
+        assert one.scores == pytest.approx(dict.fromkeys(TASKS["class"].labels, 1 / 3), abs=0.05)
+        assert sum(other.scores.values()) == pytest.approx(1)
+
+
+def test_numbers_have_no_temperature() -> None:
+    assert trained("number")[1].temperature is None
+
+
+def test_an_evaluation_says_how_far_off_confidences_are(backbone: Backbone) -> None:
+    delta = trained(backbone=backbone)[1]
+    texts = [str(text) for text in rows("class", 12)["text"]]
+    labels = [TASKS["class"].labels[i % 3] for i in range(12)]
+    found = bitfit.evaluation(backbone, delta, (texts, labels), precision="fp32")
+    assert found.calibration is not None
+    assert found.calibration.temperature == delta.temperature
+    assert found.calibration.error_after is not None
+    assert found.rows is not None
+    assert found.rows.column_names == ["text", "label", "answer", "confidence"]
+    answers = bitfit.predict(backbone, delta, texts, "fp32")
+    assert found.rows["text"].to_pylist() == texts
+    assert found.rows["label"].to_pylist() == labels
+    assert found.rows["answer"].to_pylist() == [answer.value for answer in answers]
+    shares = [answer.scores[answer.value] for answer in answers]
+    assert found.rows["confidence"].to_pylist() == pytest.approx(shares, abs=1e-5)
+
+
+def test_the_hardest_rows_are_confident_errors_then_uncertain_answers(backbone: Backbone) -> None:
+    delta = trained(backbone=backbone)[1]
+    texts = [str(text) for text in rows("class", 30)["text"]]
+    found = bitfit.evaluation(backbone, delta, (texts, [TASKS["class"].labels[i % 3] for i in range(30)]))
+    hardest = found.hardest().to_pylist()
+    wrong = [row["confidence"] for row in hardest if row["why"] == "wrong"]
+    right = [row["confidence"] for row in hardest if row["why"] == "uncertain"]
+    assert [row["why"] for row in hardest] == ["wrong"] * len(wrong) + ["uncertain"] * len(right)
+    assert wrong
+    assert right
+    assert wrong == sorted(wrong, reverse=True)
+    assert right == sorted(right)
+    assert all((row["label"] != row["answer"]) == (row["why"] == "wrong") for row in hardest)
+
+
+def test_numbers_are_hardest_where_the_error_is_largest(backbone: Backbone) -> None:
+    delta = trained("number", backbone)[1]
+    texts = [str(text) for text in rows("number", 9)["text"]]
+    found = bitfit.evaluation(backbone, delta, (texts, [i / 9 for i in range(9)])).hardest()
+    errors = found["error"].to_pylist()
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("calibration", [3, {"temperature": 0}, {"temperature": "1"}, {"temperature": float("nan")}])
+def test_a_calibration_that_is_none_is_refused(calibration: object) -> None:
+    delta = trained()[1]
+    with pytest.raises(DeltaError, match="A calibration has a temperature above 0; found"):
+        replace(delta, settings={**delta.settings, "calibration": calibration})
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return trained()[0]
