@@ -1,4 +1,4 @@
-"""What scores are made of: precision and recall of each class, who is taken for whom, the errors of numbers."""
+"""What scores are made of: each class by itself, who is taken for whom, the errors of numbers."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
