@@ -115,8 +115,15 @@ def test_too_little_to_tell_is_said() -> None:
     assert scores(replace(data, splits={**data.splits, "train": same}), said) == {}
     assert said.said == [
         "No baselines: validation has 19 labelled rows, and fewer than 20 cannot tell",
-        "No baselines: all training examples have the same label",
+        "No baselines: 200 training examples all have the same label",
     ]
+
+
+def test_a_model_whose_outputs_are_not_finite_has_no_probe() -> None:
+    backbone = tiny_backbone("bert")
+    with torch.no_grad():
+        next(backbone.model.parameters()).fill_(torch.nan)
+    assert list(baseline_scores(backbone, separable(), SLOW, Notes().note)) == [TFIDF]
 
 
 def test_rows_without_a_label_are_left_out() -> None:
@@ -159,10 +166,11 @@ def test_they_learn_from_a_limited_number_of_examples(monkeypatch: pytest.Monkey
     monkeypatch.setattr(baselines, "_best", counted)
     said = Notes()
     scores(separable(), said)
-    monkeypatch.setattr(baselines, "MOST_POSITIONS", 100)
+    monkeypatch.setattr(baselines, "MOST_TOKENS", {PROBE: 100, TFIDF: 300})
     scores(separable(), Notes())
     assert sizes[:2] == [30, 50]
-    assert 8 <= sizes[2] < 20  # of 4 to 11 pieces each
+    assert 100 // 11 <= sizes[2] <= 100 // 4  # of 4 to 11 tokens each
+    assert 300 // 11 <= sizes[3] <= 300 // 4
     assert said.said == [
         "frozen probe, to compare with, learns from 30 of 200 training examples",
         "TF-IDF, to compare with, learns from 50 of 200 training examples",

@@ -32,8 +32,9 @@ from bitfit.runtime.row_model import RowModel, positions_per_token
 from bitfit.training.config import TrainConfig
 
 PROBE, TFIDF = "frozen probe", "TF-IDF"
-MOST_EXAMPLES = {PROBE: 5_000, TFIDF: 20_000}  # of training, for seconds and not minutes
-MOST_POSITIONS = 300_000  # that the frozen model reads of them
+# Of training, for seconds and not minutes; a token of TF-IDF takes 150 bytes.
+MOST_EXAMPLES = {PROBE: 5_000, TFIDF: 20_000}
+MOST_TOKENS = {PROBE: 300_000, TFIDF: 2_000_000}
 MOST_WEIGHTS = 1_000_000  # of TF-IDF, for all classes: the solver takes 200 bytes for each
 FEWEST_ROWS = 20  # of validation: fewer cannot tell two models apart
 PROBE_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.1)  # sklearn's C, of standardized features; of ridge 1 / alpha
@@ -51,14 +52,18 @@ def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say
     if data.task.kind not in ("class", "number") or not {"train", "validation"} <= set(data.splits):
         return {}
     train, validation = (_labelled(data.splits[name]) for name in ("train", "validation"))
-    if problem := _too_little(train, validation):
+    few = _sample(train, PROBE, positions_per_token(backbone.config))
+    if problem := _too_little(few, validation):
         say(f"No baselines: {problem}")
         return {}
-    few = _sample(train, PROBE, MOST_POSITIONS // positions_per_token(backbone.config), say)
+    scores = {}
     features = [frozen_features(backbone, examples, config, say) for examples in (few, validation)]
-    scores = {PROBE: _best(data.task, (few, validation), _standardized(*features), PROBE_STRENGTHS)}
+    if all(np.isfinite(values).all() for values in features):
+        _say_size(PROBE, few, train, say)
+        scores[PROBE] = _best(data.task, (few, validation), _standardized(*features), PROBE_STRENGTHS)
     if data.task.kind == "class" and "pixels" not in train.source:
-        many = _sample(train, TFIDF, None, say)
+        many = _sample(train, TFIDF)
+        _say_size(TFIDF, many, train, say)
         weights = _tfidf(many, validation, MOST_WEIGHTS // len(data.task.labels))
         scores[TFIDF] = _best(data.task, (many, validation), weights, TFIDF_STRENGTHS)
     return scores
@@ -83,15 +88,17 @@ def _labelled(examples: Examples) -> Examples:
     return examples if known.all() else _only(examples, np.flatnonzero(known))
 
 
-def _sample(examples: Examples, name: str, tokens: int | None, say: Say) -> Examples:
-    """As many as a rival may learn from, of at most so many tokens; always the same ones."""
+def _sample(examples: Examples, name: str, positions_per_token: int = 1) -> Examples:
+    """As many as a rival may learn from, always the same ones."""
     drawn = np.argsort(np.random.PCG64(0).random_raw(len(examples)), kind="stable")[: MOST_EXAMPLES[name]]
-    if tokens is not None:
-        drawn = drawn[: max(1, int(np.searchsorted(np.cumsum(examples.lengths[drawn]), tokens, side="right")))]
-    if len(drawn) == len(examples):
-        return examples
-    say(f"{name}, to compare with, learns from {len(drawn):,} of {len(examples):,} training examples")
-    return _only(examples, np.sort(drawn))
+    positions = np.cumsum(examples.lengths[drawn]) * positions_per_token
+    drawn = drawn[: max(1, int(np.searchsorted(positions, MOST_TOKENS[name], side="right")))]
+    return examples if len(drawn) == len(examples) else _only(examples, np.sort(drawn))
+
+
+def _say_size(name: str, some: Examples, examples: Examples, say: Say) -> None:
+    if some is not examples:
+        say(f"{name}, to compare with, learns from {len(some):,} of {len(examples):,} training examples")
 
 
 def _only(examples: Examples, which: NDArray[np.int64]) -> Examples:
@@ -102,11 +109,11 @@ def _only(examples: Examples, which: NDArray[np.int64]) -> Examples:
 
 
 def _too_little(train: Examples, validation: Examples) -> str:
-    """Why there is nothing to compare with; empty where there is."""
+    """Why there is nothing to compare with, by the smallest sample that a rival learns from; empty where there is."""
     if len(validation) < FEWEST_ROWS:
         return f"validation has {len(validation)} labelled rows, and fewer than {FEWEST_ROWS} cannot tell"
     if len(np.unique(train.labels)) < 2:
-        return "all training examples have the same label"
+        return f"{len(train):,} training examples all have the same label"
     return ""
 
 
