@@ -14,7 +14,6 @@ from torch import Tensor
 
 from bitfit.backbone.device import to_device
 from bitfit.data.examples import Examples, TaskData
-from bitfit.data.task import better
 from bitfit.errors import RequestError
 from bitfit.inference.metrics import score
 from bitfit.inference.outputs import batch_of, labels_of, losses, outputs, pass_tokens
@@ -219,9 +218,7 @@ class Training:
         train = {"loss": state.loss_sum / self.an_epoch[row], **self.chosen.scores(row)}
         state.loss_sum = 0.0
         state.history.append({"epoch": state.epoch, "step": state.step, "train": train, "validation": scores})
-        now = scores.get(task.metric)
-        if now is None or state.best_score is None or better(task.metric, now, state.best_score):
-            state.best_score, state.best_epoch = now, state.epoch
+        if state.is_best(task.metric, scores):
             self.best[row] = self.theta.detach()[self.active.index(row)]
         patience = state.config.patience
         waited = state.epoch - state.best_epoch

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bitfit.backbone.device import to_device
 from bitfit.data.examples import Examples
-from bitfit.data.task import Task
+from bitfit.data.task import Metric, Task, better
 from bitfit.inference.metrics import score
 from bitfit.runtime.layout import Layout
 from bitfit.training.config import TrainConfig, factor
@@ -30,6 +30,7 @@ class Progress:
     step: int = 0
     epoch: int = 0  # finished ones
     best_score: float | None = None
+    best_loss: float | None = None  # on validation, of the epoch with that score
     best_epoch: int = 0
     loss_sum: float = 0.0  # of this epoch's steps
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -41,6 +42,19 @@ class Progress:
         """A row before its first step, its settings settled."""
         assert config.epochs is not None
         return cls(config, steps_an_epoch * config.epochs)
+
+    def is_best(self, metric: Metric, scores: Mapping[str, float]) -> bool:
+        """Whether the epoch just finished, with these scores on validation, is the best so far; if so it is noted."""
+        now, loss = scores.get(metric), scores.get("loss")
+        if now is not None and self.best_score is not None:
+            if now == self.best_score:  # as often on a few rows: then the lower loss is better
+                best = loss is not None and self.best_loss is not None and loss < self.best_loss
+            else:
+                best = better(metric, now, self.best_score)
+            if not best:
+                return False
+        self.best_score, self.best_loss, self.best_epoch = now, loss, self.epoch
+        return True
 
     def to_json(self) -> dict[str, Any]:
         """All but the settings, as plain values."""
