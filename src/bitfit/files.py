@@ -57,7 +57,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 def new_folder(target: Path) -> Iterator[Path]:
     """The same for a folder that somebody asks for: one that is there already, or cannot be written, is refused."""
     if target.exists():
-        raise RequestError(f"'{target}' exists already. A new folder is needed: choose another --out.")
+        raise RequestError(f"'{target}' exists already. A new folder is needed: choose another.")
     try:
         with whole_folder(target) as folder:
             yield folder

@@ -89,11 +89,14 @@ def why_not_fetched(error: BaseException, model: HubModel) -> str | None:
     chain = list(_causes(error))
     asked = f"'{model.name}'" + (f" at the revision '{model.revision}'" if model.revision else "")
     if any(isinstance(cause, GatedRepoError) for cause in chain):
-        return f"{asked} may be read by those alone who accepted its terms on the hub. Accept them, and give token=."
+        return (
+            f"{asked} may be read by those alone who accepted its terms on the hub. Accept them, and give a token: "
+            "`token=...`."
+        )
     if any(isinstance(cause, RevisionNotFoundError) for cause in chain):
         return f"{asked} is not on the hub: it has no such branch, tag or commit."
     if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):
-        return f"{asked} is not on the hub, or it is private. Check the name, or give token=."
+        return f"{asked} is not on the hub, or it is private. Check the name, or give a token: `token=...`."
     if any(isinstance(cause, UNREACHABLE) for cause in chain):
         return unreachable(model)
     return None
@@ -105,7 +108,7 @@ def unreachable(model: HubModel) -> str:
     where = "in the local cache only in part" if cached else "neither a folder here nor in the local cache"
     asked = f"'{model.name}'" + (f" at the revision '{model.revision}'" if model.revision else "")
     return (
-        f"{asked} is {where}, and without a network it cannot be fetched. Use the embedded model, --model minilm, or "
+        f"{asked} is {where}, and without a network it cannot be fetched. Use the embedded model, 'minilm', or "
         "the path of a folder."
     )
 

@@ -37,7 +37,9 @@ def test_a_gpu_that_is_not_there_is_refused_with_what_was_found(
     monkeypatch: pytest.MonkeyPatch, cuda: str | None, found: str
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", cuda)
-    with pytest.raises(RequestError, match=rf"'cuda' was asked for, but torch .*, {found}, finds no GPU.*--device cpu"):
+    with pytest.raises(
+        RequestError, match=rf"'cuda' was asked for, but torch .*, {found}, finds no GPU.*`device='cpu'`"
+    ):
         chosen_device("cuda")
 
 

@@ -144,7 +144,7 @@ def test_a_bad_configuration_is_named(tmp_path: Path, content: str, said: str) -
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(BackboneError, match=said) as caught:
         bitfit.load(str(tmp_path))
-    assert "--model minilm" in str(caught.value)
+    assert "'minilm'" in str(caught.value)
 
 
 def test_damaged_weights_are_refused(folder: Path) -> None:
@@ -194,7 +194,7 @@ def test_without_a_network_the_embedded_model_is_named(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     with pytest.raises(BackboneError, match="without a network") as caught:
         bitfit.load("nobody/no-such-model")
-    assert "--model minilm" in str(caught.value)
+    assert "'minilm'" in str(caught.value)
 
 
 def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,9 +299,9 @@ def test_a_download_that_was_interrupted_is_no_whole_copy(hub: Path, tmp_path: P
         (LocalEntryNotFoundError("nothing here"), "without a network it cannot be fetched"),
         (ConnectionResetError("reset"), "without a network it cannot be fetched"),
         (OSError("the tokenizer's connector was disconnected"), "cannot be read: the tokenizer's connector"),
-        (RepositoryNotFoundError, r"is not on the hub, or it is private\. Check the name, or give token="),
+        (RepositoryNotFoundError, r"is not on the hub, or it is private\. Check the name, or give a token: `token="),
         (RevisionNotFoundError, "'somebody/new' at the revision 'v2' is not on the hub: it has no such branch"),
-        (GatedRepoError, r"accepted its terms on the hub\. Accept them, and give token="),
+        (GatedRepoError, r"accepted its terms on the hub\. Accept them, and give a token: `token="),
     ],
 )
 def test_why_a_model_was_not_fetched_is_said(

@@ -54,3 +54,17 @@ def test_what_is_made_of_a_delta_knows_the_revision_too(file: str) -> None:
     model = copy.deepcopy(backbone.task_model(delta.task.head))
     selection = bitfit.select(model, "bitfit")
     assert bitfit.Delta.from_model(model, selection, task=delta.task, backbone=backbone).revision == BRANCH
+
+
+def test_a_folder_of_the_hubs_name_has_no_revisions(
+    file: str, tiny_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = shutil.copytree(tiny_folder, NAME)
+    assert run(["predict", file, "w5 w6"]) == 0
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "main", NAME)
+    capsys.readouterr()
+    assert run(["predict", file, "w5 w6"]) == 5
+    assert "The delta was trained on 'somebody/tiny'" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_a_table_of_rows_takes_the_deltas_length(backbone: Backbone, delta: Delt
 def test_options_that_change_nothing_about_data_that_is_read_are_refused(backbone: Backbone, delta: Delta) -> None:
     data = task_data(backbone, DICTS, OPTIONS)
     assert bitfit.evaluate(backbone, delta, data) == delta.scores["validation"]
-    words = r"DataOptions\(text=\.\.\., max_length=\.\.\.\) changes nothing about TaskData"
+    words = r"`DataOptions\(text=\.\.\.\)`, `DataOptions\(max_length=\.\.\.\)` can change nothing about TaskData"
     options = DataOptions(text="body", max_length=9)
     with pytest.raises(RequestError, match=words):
         bitfit.evaluate(backbone, delta, data, options=options)
@@ -108,7 +108,7 @@ def test_options_that_change_nothing_about_data_that_is_read_are_refused(backbon
     [
         (DataOptions(pool="mean"), "trained with pool='first'; found pool='mean'"),
         (DataOptions(kind="number"), "trained with kind='class'; found kind='number'"),
-        (DataOptions(train_size=5), "train_size=5 shortens the rows of train alone; found split=None"),
+        (DataOptions(train_size=5), r"`DataOptions\(train_size=5\)` shortens the rows of train alone; found no split"),
     ],
 )
 def test_options_that_could_not_change_the_score_are_refused(
@@ -136,7 +136,7 @@ def test_labels_that_the_delta_does_not_know_are_named_by_row(backbone: Backbone
 
 
 def test_a_delta_of_rows_in_memory_asks_for_them(backbone: Backbone, delta: Delta) -> None:
-    with pytest.raises(RequestError, match=r"trained on data of your own, 'in-memory'.*or `data` in Python"):
+    with pytest.raises(RequestError, match=r"trained on data of your own, 'in-memory'.*again: `data=\.\.\.`"):
         bitfit.evaluate(backbone, delta)
 
 

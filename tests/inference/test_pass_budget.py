@@ -118,7 +118,7 @@ def test_where_a_single_example_does_not_fit_the_message_says_what_to_do(
     still: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch, 3, MemoryError())
-    with pytest.raises(TrainingError, match=r"single example .* --max-length"):
+    with pytest.raises(TrainingError, match=r"single example .* `DataOptions\(max_length=\.\.\.\)`"):
         bitfit.train(still, tiny_data(), "bitfit", CONFIG)
 
 

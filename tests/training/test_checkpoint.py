@@ -233,7 +233,7 @@ def test_another_runs_checkpoint_is_refused_with_both_named(
 ) -> None:
     places = place(tmp_path)
     bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=places)
-    with pytest.raises(RequestError, match="--overwrite") as refused:
+    with pytest.raises(RequestError, match=r"`Checkpoints\.remove\(\)`") as refused:
         bitfit.train_rows(backbone, tiny_data(), method, [config], checkpoints=places)
     assert named in str(refused.value)
 
@@ -299,7 +299,7 @@ def test_their_folder_may_be_a_text(backbone: bitfit.Backbone, tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_made_is_told_before_training(backbone: bitfit.Backbone, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TrainingError, match="--checkpoint-every 0"):
+    with pytest.raises(TrainingError, match=r"`Checkpoints\(every=0\)`"):
         bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=Checkpoints(tmp_path / "file" / "in"))
 
 
@@ -354,7 +354,7 @@ def test_a_checkpoint_of_another_kind_of_device_is_refused(backbone: bitfit.Back
     about, state = checkpoint.read(path)
     elsewhere = State({**state.facts, "device": "cuda"}, state.tensors)
     files.write_whole(path, checkpoint.pieces(about, elsewhere))
-    with pytest.raises(RequestError, match=r"taken on the device 'cuda', .* on 'cpu'.* --device cuda.*--overwrite"):
+    with pytest.raises(RequestError, match=r"taken on the device 'cuda', .* on 'cpu'.* `device='cuda'`.*`Checkpoints"):
         bitfit.train_rows(backbone, tiny_data(), "bitfit", ONE, checkpoints=place(tmp_path))
 
 

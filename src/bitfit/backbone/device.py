@@ -22,7 +22,7 @@ def chosen_device(asked: Device) -> torch.device:
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise RequestError(
             f"The device 'cuda' was asked for, but torch {torch.__version__}, {build}, finds no GPU. Install a torch "
-            "with CUDA and a driver that fits it (https://pytorch.org/get-started), or choose --device cpu."
+            "with CUDA and a driver that fits it (https://pytorch.org/get-started), or choose `device='cpu'`."
         )
     return torch.device("cuda", torch.cuda.current_device()) if available else CPU
 

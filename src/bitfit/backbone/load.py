@@ -137,7 +137,7 @@ def load(
     if name.startswith((".", "/", "~")) or folder.exists():
         raise BackboneError(
             f"A folder with config.json was expected at '{name}'; there is no such folder. "
-            f"The embedded model is --model {EMBEDDED}."
+            f"The embedded model is '{EMBEDDED}'."
         )
     return _from_hub(HubModel(name, revision, token, None if cache_dir is None else Path(cache_dir)), weights)
 
@@ -253,7 +253,7 @@ def _attempt(name: str, source: Source, action: Callable[[], T]) -> T:
             ) from error
         raise BackboneError(
             f"The model '{name}' cannot be read: {reason} Expected a config.json of a known architecture, "
-            f"weights that fit it and a tokenizer. The embedded model is --model {EMBEDDED}."
+            f"weights that fit it and a tokenizer. The embedded model is '{EMBEDDED}'."
         ) from error
 
 

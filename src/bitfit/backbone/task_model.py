@@ -109,7 +109,7 @@ def _empty(config: PretrainedConfig, head: Head) -> PreTrainedModel:
         return own_task_model(config, head)
     raise BackboneError(
         f"The architecture '{config.model_type}' has no model for the task kind '{head.kind}'. "
-        "For texts, --pool mean puts a linear layer on the mean of its outputs."
+        "For texts, `DataOptions(pool='mean')` puts a linear layer on the mean of its outputs."
     )
 
 

@@ -8,6 +8,7 @@ import click
 from bitfit.cli.options import backbone_of, data_options_but, machine_options
 from bitfit.cli.output import json_option, log, plain, result, table
 from bitfit.cli.output_file import check_writable
+from bitfit.cli.wording import in_shell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +75,9 @@ def command(
     delta = Delta.load(file)
     backbone = backbone_of(delta, model)
     evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
-    for note in evaluated.notes:
-        log().print(note)
+    notes = [in_shell(text) for text in evaluated.notes]
+    for text in notes:
+        log().print(text)
     if image is not None:
         _draw(evaluated, image)
     if errors is not None:
@@ -89,7 +91,7 @@ def command(
         "interval": evaluated.interval.to_json(),
         "report": None if evaluated.report is None else evaluated.report.to_json(),
         "calibration": None if evaluated.calibration is None else evaluated.calibration.to_json(),
-        "notes": list(evaluated.notes),
+        "notes": notes,
     }
     result(as_json, document, lambda console: show(console, evaluated))
 

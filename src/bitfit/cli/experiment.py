@@ -8,7 +8,7 @@ import click
 
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import device_option
-from bitfit.cli.output import json_option, log, result, write_json
+from bitfit.cli.output import json_option, note, result, write_json
 from bitfit.cli.output_file import ended_by_sigterm
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _exit_code(outcome: "PlanOutcome") -> int:
     from bitfit.errors import TrainingError
 
     for name, why in outcome.failed.items():
-        log().print(f"failed: {name}: {why}")
+        note(f"failed: {name}: {why}")
     if outcome.stopped:
         return INTERRUPTED
     return TrainingError.exit_code if outcome.failed else 0

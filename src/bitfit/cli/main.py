@@ -14,6 +14,7 @@ import click
 from bitfit import __version__
 from bitfit.backbone.memory import keep_freed_memory
 from bitfit.cli.output import Unread
+from bitfit.cli.wording import in_shell
 from bitfit.errors import BitfitError, RequestError, TrainingError, nearest
 
 # Command -> (the module whose attribute `command` it is, its line in the help).
@@ -116,7 +117,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = command.main(args=arguments, prog_name="bitfit", standalone_mode=False)
     except BitfitError as error:
-        return _complain(str(error), error.exit_code)
+        return _complain(in_shell(str(error)), error.exit_code)
     except click.ClickException as error:
         (_suggesting(error) if isinstance(error, click.NoSuchOption) else error).show()
         return error.exit_code

@@ -73,8 +73,12 @@ def overwrite_option(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def backbone_of(delta: "Delta", model: str | None) -> "Backbone":
-    """The model asked for, else the one that the delta names; the delta's own at the revision it was trained on."""
+    """The model asked for, else the one that the delta names; the delta's own at the revision it was trained on.
+
+    A folder of that name has no revisions: whether it is the delta's own model is seen when the delta is applied.
+    """
     from bitfit.backbone.load import load
 
     name = model or delta.backbone
-    return load(name, revision=delta.revision if name == delta.backbone else None)
+    pinned = name == delta.backbone and not Path(name).expanduser().is_dir()
+    return load(name, revision=delta.revision if pinned else None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
+from bitfit.cli.wording import in_shell
 from bitfit.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def log() -> "Console":
     from rich.console import Console
 
     return Console(file=sys.stderr, markup=False, emoji=False, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def note(text: str) -> None:
+    """A note or an error of the library, on standard error."""
+    log().print(in_shell(text))
 
 
 def write_json(document: Any) -> None:

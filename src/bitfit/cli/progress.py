@@ -9,6 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bitfit.cli.output import log
+from bitfit.cli.wording import in_shell
 from bitfit.watcher import Watcher
 
 LINE_EVERY_S = 15.0  # between plain lines
@@ -76,7 +77,7 @@ class Shown(Watcher):
         self.console.print(f"{which}epoch {epoch}: validation{of} {text or 'none'}")
 
     def note(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(in_shell(text))
 
 
 class Answering(Watcher):
@@ -117,4 +118,4 @@ class Answering(Watcher):
             self.console.print(f"{done:,} of {rows:,} rows  {rate:,.0f} rows/s  {left:,.0f} s left")
 
     def note(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(in_shell(text))

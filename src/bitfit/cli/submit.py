@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.options import backbone_of, machine_options, overwrite_option
-from bitfit.cli.output import json_option, log, result
+from bitfit.cli.output import json_option, log, note, result
 from bitfit.cli.output_file import check_new
 from bitfit.errors import BackboneError, DataError, RequestError
 
@@ -102,7 +102,7 @@ def _answers(
         try:
             by_file[file.name] = _file_answers(file, delta, predictor, backbone.tokenizer, data_dir)
         except DataError as error:
-            log().print(f"{file.name} is left out: {error}")
+            note(f"{file.name} is left out: {error}")
     return by_file
 
 

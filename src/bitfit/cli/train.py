@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import data_options, machine_options
-from bitfit.cli.output import json_option, log, result, table
+from bitfit.cli.output import json_option, note, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.errors import RequestError
 from bitfit.files import file_name
@@ -106,8 +106,8 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     check_fit(backbone, how)
     data = task_data(backbone, task, given["options"])
     if given["estimate"]:
-        for note in data.notes:
-            log().print(note)
+        for text in data.notes:
+            note(text)
         return _estimate(backbone, data, how, configs, as_json)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
     output = OutputFile(path, checkpoints, Recipe.of(backbone, data, how, configs).asked())

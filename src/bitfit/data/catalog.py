@@ -15,7 +15,7 @@ class Known:
     """A task and where its rows are: in a folder of the hub's layout, on the hub, or in an extra."""
 
     task: Task
-    folder: str  # under --data-dir
+    folder: str  # under DataOptions.data_dir
     config: str  # folder below it, and the hub's name for this part; "" where there is none
     hub: str = ""  # "" where the hub has no copy that loads without running its code
     official: Mapping[str, int] = field(default_factory=lambda: _NO_ROWS)  # split -> rows of the release

@@ -12,6 +12,11 @@ from bitfit.errors import RequestError, nearest
 MIN_LENGTH = 8  # pieces: room for the special ones of a pair and a little of each text
 
 
+def option(name: str, value: object = None) -> str:
+    """An option in a message, as Python writes it; the command line shows its own instead (cli/wording.py)."""
+    return f"`DataOptions({name}={'...' if value is None else repr(value)})`"
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Columns, folder, length and size; None means: find out, or take the task's own."""
@@ -71,6 +76,6 @@ class DataOptions:
         given = [name for name in names if getattr(self, name) is not None]
         if given:
             raise RequestError(
-                f"DataOptions({', '.join(f'{name}=...' for name in given)}) changes nothing about {what}, which has "
-                "its rows already. Leave it out, or give the rows themselves."
+                f"{', '.join(map(option, given))} can change nothing about {what}, which has its rows already. Leave "
+                f"{'it' if len(given) == 1 else 'them'} out, or give the rows themselves."
             )

@@ -150,7 +150,7 @@ class Delta:
             raise DeltaError(
                 f"The delta was trained on '{self.backbone}' ({self.fingerprint}); the model given is "
                 f"'{backbone.name}' ({backbone.fingerprint or 'without weights'}). "
-                f"Give the model it was trained on: --model {self.backbone}."
+                f"Give the model it was trained on, '{self.backbone}'."
             )
 
     def insert_modules(self, model: nn.Module) -> Insertion:

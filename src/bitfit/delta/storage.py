@@ -148,7 +148,7 @@ def _document(header: Mapping[str, Any]) -> str:
     if not isinstance(metadata, dict) or not isinstance(metadata.get(DOCUMENT_KEY), str):
         raise DeltaError(
             "It is a safetensors file, but no delta: its metadata has no 'bitfit' document. "
-            "Deltas are written by `bitfit train --out` or `Delta.save`."
+            "Deltas are written by `Delta.save` and `bitfit train`."
         )
     if set(metadata) != {DOCUMENT_KEY}:
         raise DeltaError(f"Its metadata holds more than the 'bitfit' document: {sorted(metadata)}.")

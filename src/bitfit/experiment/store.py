@@ -73,7 +73,7 @@ class Store:
         if wrong:
             raise RequestError(
                 f"{path} is of another plan: {'; '.join(wrong)} (there: the file, here: the plan). Choose another "
-                "--out, or remove the file, and the run is done again."
+                "folder, or remove the file, and the run is done again."
             )
         return document
 

@@ -13,7 +13,7 @@ from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.catalog import KNOWN
 from bitfit.data.examples import Examples, TaskData, digest
-from bitfit.data.options import DataOptions
+from bitfit.data.options import DataOptions, option
 from bitfit.data.read.memory import SOURCE, Rows, has_splits
 from bitfit.data.read.own_rows import ALL, labelled_rows
 from bitfit.data.read.source import load_task
@@ -191,8 +191,8 @@ def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:
             raise RequestError(f"The delta was trained with {name}={trained!r}; found {name}={given!r}. Leave it out.")
     if options.train_size is not None and split != "train":
         raise RequestError(
-            f"train_size={options.train_size} shortens the rows of train alone; found split={split!r}. Leave it out, "
-            "or score split='train'."
+            f"{option('train_size', options.train_size)} shortens the rows of train alone; found "
+            f"{f'`split={split!r}`' if split else 'no split'}. Leave it out, or score `split='train'`."
         )
 
 
@@ -244,8 +244,8 @@ def _data(backbone: Backbone, delta: Delta, data: Data, split: str | None, optio
         return _read(backbone, data, split, options)
     if isinstance(data, str) and data == task.name and not Path(data).exists():
         raise RequestError(
-            f"The delta was trained on data of your own, '{data}', which it does not hold. Give the file or "
-            "folder again: bitfit eval FILE --task PATH, or `data` in Python."
+            f"The delta was trained on data of your own, '{data}', which it does not hold. Give the file, "
+            "folder or rows again: `data=...`."
         )
     options = _with_columns(options, task)
     in_splits = not Path(data).is_file() if isinstance(data, str) else has_splits(data)
@@ -296,7 +296,8 @@ def _other_rows(delta: Delta, data: TaskData, split: str) -> list[str]:
     if split in known and content != known[split]:
         length = data.task.max_length
         cut = "" if length == delta.task.max_length else f", cut at {length} pieces and not at {delta.task.max_length}"
-        return [f"'{split}' holds other rows than in training{cut}: another --data-dir, or files that were changed"]
+        why = f"another {option('data_dir')}, or files that were changed"
+        return [f"'{split}' holds other rows than in training{cut}: {why}"]
     return []
 
 

@@ -43,7 +43,7 @@ def _drawing() -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("--image", "matplotlib", "plots") from None
+        raise MissingExtraError("A drawing of an evaluation", "matplotlib", "plots") from None
     return FigureCanvasAgg, Figure
 
 

@@ -33,7 +33,8 @@ class Budget:
         if self.tokens <= self.longest:
             raise TrainingError(
                 f"Memory ran out in a pass over a single example of {self.longest} tokens ({reason}). Expected room "
-                "for one. Lower --max-length, take a smaller model, or end other programs; nothing but seconds is lost."
+                "for one. Lower `DataOptions(max_length=...)`, take a smaller model, or end other programs; nothing "
+                "but seconds is lost."
             )
         self.tokens = max(self.longest, self.tokens // 2)
         self.say(f"Out of memory: from now on at most {self.tokens:,} tokens a pass; nothing else changes")

@@ -42,7 +42,9 @@ class PartialFile:
         try:
             self.lock = lock_file(self.folder / "lock")
         except BlockingIOError:
-            raise RequestError(f"Another process is making '{out}': wait for it, or choose another --out.") from None
+            raise RequestError(
+                f"Another process is making '{out}': wait for it, or choose another `out=...`."
+            ) from None
         clear_parts(self.folder)
 
     def __enter__(self) -> Self:
@@ -124,9 +126,9 @@ def predict_file(
     backbone, out, watcher = as_backbone(backbone), Path(out), Watcher.of(watcher)
     ending = check_ending(out)
     if out.exists() and reading.path.exists() and out.samefile(reading.path):
-        raise RequestError(f"'{out}' is the input itself: choose another --out.")
+        raise RequestError(f"'{out}' is the input itself: choose another `out=...`.")
     if not out.parent.is_dir():
-        raise RequestError(f"--out is in a folder that does not exist: '{out.parent}'. Make it first.")
+        raise RequestError(f"`out=...` is in a folder that does not exist: '{out.parent}'. Make it first.")
     delta.check(backbone)
     inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
     watcher.note(f"{reading.path}: every row is checked before the first is answered")
@@ -196,7 +198,7 @@ def _writer(ending: str, scanned: Scan, task: Task, reading: InputFile) -> Answe
     twice = [name for name in answers.names if name in scanned.types]
     if twice:
         raise RequestError(
-            f"{reading.path} has a column '{twice[0]}' already. Name the answers otherwise: --answer NAME."
+            f"{reading.path} has a column '{twice[0]}' already. Name the answers otherwise: `InputFile(answer=...)`."
         )
     types = {**scanned.types, **{field.name: field.type for field in answers}}
     return WRITERS[ending](types)

@@ -6,7 +6,7 @@ from pathlib import Path
 from bitfit.backbone.load import Backbone
 from bitfit.data.encode.encoder import tokenize
 from bitfit.data.examples import TaskData
-from bitfit.data.options import DataOptions
+from bitfit.data.options import DataOptions, option
 from bitfit.data.read.memory import Rows
 from bitfit.data.read.source import load_task
 from bitfit.data.table import TaskTable
@@ -44,7 +44,7 @@ def _readable(backbone: Backbone, table: TaskTable, options: DataOptions) -> Tas
     if options.max_length is not None:
         raise RequestError(
             f"'{backbone.name}' reads texts of at most {longest} pieces; found a maximum length of "
-            f"{options.max_length}. Give --max-length {longest} or less."
+            f"{options.max_length}. Give {option('max_length', longest)} or less."
         )
     note = f"{table.task.name}: texts are cut at {longest} pieces, the most that '{backbone.name}' reads"
     task = replace(table.task, max_length=longest)

@@ -182,7 +182,8 @@ class CheckpointWriter:
         if wrong:
             raise RequestError(
                 f"{self.checkpoints.folder} holds the checkpoint of another run: {'; '.join(wrong)}. Give that run's "
-                "settings to go on with it, choose another --out, or start afresh with --overwrite."
+                "settings to go on with it, choose another `Checkpoints(folder=...)`, or start afresh with "
+                "`Checkpoints.remove()`."
             )
         changed = differences(about["surroundings"], self.about["surroundings"])
         if changed:
@@ -280,10 +281,11 @@ def _locked(folder: Path) -> IO[bytes]:
         return lock_file(folder / "lock")
     except BlockingIOError:
         raise TrainingError(
-            f"Another process is training this run: it holds {folder}. Wait for it, or choose another --out."
+            f"Another process is training this run: it holds {folder}. Wait for it, or choose another "
+            "`Checkpoints(folder=...)`."
         ) from None
     except OSError as error:
         raise TrainingError(
-            f"Checkpoints cannot be kept in {folder}: {error.strerror or error}. Choose another --out, or train "
-            "without them: --checkpoint-every 0."
+            f"Checkpoints cannot be kept in {folder}: {error.strerror or error}. Choose another "
+            "`Checkpoints(folder=...)`, or train without them: `Checkpoints(every=0)`."
         ) from error

@@ -305,5 +305,6 @@ def _refuse_another_device(saved: str, current: str) -> None:
     if saved != current:
         raise RequestError(
             f"The checkpoint was taken on the device '{saved}', and this run is on '{current}', where dropout is drawn "
-            f"otherwise. Go on with --device {saved}, choose another --out, or start afresh with --overwrite."
+            f"otherwise. Go on with `device={saved!r}`, choose another `Checkpoints(folder=...)`, or start afresh with "
+            "`Checkpoints.remove()`."
         )

@@ -98,7 +98,7 @@ def maybe_get_warning(
     return (
         f"This may need about {needs.needed / 1e6:,.0f} MB more memory than is used now, and the machine has "
         f"{free / 1e6:,.0f} MB free. It begins all the same; if memory runs out, passes get smaller. "
-        "Ending other programs helps, and so does a lower --max-length."
+        "Ending other programs helps, and so does a lower `DataOptions(max_length=...)`."
     )
 
 

@@ -79,5 +79,5 @@ def test_long_questions_are_cut_and_counted(tokenizer: PreTrainedTokenizerFast) 
 
 
 def test_a_stride_that_leaves_no_room_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(RequestError, match="larger --max-length"):
+    with pytest.raises(RequestError, match=r"larger `DataOptions\(max_length=\.\.\.\)`"):
         ExampleEncoder(Task("s", "span", ("question", "context"), "answers", max_length=64, stride=128), tokenizer)

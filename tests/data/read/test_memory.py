@@ -189,7 +189,7 @@ def test_a_table_that_is_read_takes_a_length_and_a_size_and_refuses_columns() ->
     table = load_task(DICTS)
     smaller = load_task(table, options=DataOptions(max_length=9, pool="mean", train_size=10))
     assert (smaller.task.max_length, smaller.task.pool, smaller.splits["train"].num_rows) == (9, "mean", 10)
-    words = r"DataOptions\(text=\.\.\., kind=\.\.\.\) changes nothing about a TaskTable"
+    words = r"`DataOptions\(text=\.\.\.\)`, `DataOptions\(kind=\.\.\.\)` can change nothing about a TaskTable"
     with pytest.raises(RequestError, match=words):
         load_task(table, options=DataOptions(text="text", kind="class"))
 
@@ -198,7 +198,7 @@ def test_data_of_ones_own_takes_a_name_and_what_has_one_refuses_it(file: Path) -
     named = DataOptions(name="reviews")
     assert load_task(DICTS, options=named).task == load_task(file, options=named).task
     assert load_task(DICTS, options=named).task.name == "reviews"
-    with pytest.raises(RequestError, match=r"DataOptions\(name=\.\.\.\) changes nothing about a TaskTable"):
+    with pytest.raises(RequestError, match=r"`DataOptions\(name=\.\.\.\)` can change nothing about a TaskTable"):
         load_task(load_task(DICTS), options=named)
     with pytest.raises(RequestError, match=r"'rotten-tomatoes' has a name"):
         load_task("rotten-tomatoes", options=named)

@@ -117,12 +117,15 @@ def test_numbers_of_few_values_are_told_how_to_be_the_other_kind(tmp_path: Path)
     halves = load_task(str(write_csv(tmp_path / "half.csv", [(f"text {i}", f"{i % 3 / 2}") for i in range(30)])))
     assert halves.task.kind == "number"
     assert any(
-        "number, by the values of 'label' (--kind class makes a class of each of its 3 values)" in n
+        "number, by the values of 'label' (`DataOptions(kind='class')` makes a class of each of its 3 values)" in n
         for n in halves.notes
     )
     whole = load_task(str(write_csv(tmp_path / "whole.csv", [(f"text {i}", f"{i % 3}.0") for i in range(30)])))
     assert whole.task.kind == "class"
-    assert "kind of task: class, by the values of 'label' (--kind number predicts them as a number)" in whole.notes
+    assert (
+        "kind of task: class, by the values of 'label' (`DataOptions(kind='number')` predicts them as a number)"
+        in whole.notes
+    )
 
 
 def test_bytes_that_are_not_utf8_have_their_row_and_column(tmp_path: Path) -> None:
@@ -155,8 +158,8 @@ def test_an_odd_label_among_numbers_is_a_mistake_not_a_class(tmp_path: Path) -> 
 def test_absent_columns_name_the_nearest(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "mine.csv", ROWS, "review_text,verdict")
     message = refusal(path, text="review_txt", label="verdct")
-    assert "--text review_txt: no such column. Did you mean 'review_text'?" in message
-    assert "--label verdct" in message
+    assert "`DataOptions(text='review_txt')`: no such column. Did you mean 'review_text'?" in message
+    assert "`DataOptions(label='verdct')`" in message
 
 
 def test_a_column_absent_in_one_part(tmp_path: Path) -> None:
@@ -341,8 +344,12 @@ def test_lists_that_were_written_as_texts_are_no_words(tmp_path: Path, words: st
 
 def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "mine.csv", ROWS)
-    assert "--text and --label both name the column 'text'" in refusal(path, text="text", label="text")
-    assert "--text and --text-pair both name" in refusal(path, text="text", text_pair="text")
+    assert "`DataOptions(text=...)` and `DataOptions(label=...)` both name the column 'text'" in refusal(
+        path, text="text", label="text"
+    )
+    assert "`DataOptions(text=...)` and `DataOptions(text_pair=...)` both name" in refusal(
+        path, text="text", text_pair="text"
+    )
 
 
 @pytest.mark.parametrize("indent", [None, 1])

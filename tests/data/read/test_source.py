@@ -154,7 +154,10 @@ def test_a_folder_without_the_task(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"label": "x"}, "--label is for data of your own"), ({"kind": "number"}, "kind 'class', not 'number'")],
+    [
+        ({"label": "x"}, r"`DataOptions\(label=\.\.\.\)` is for data of your own"),
+        ({"kind": "number"}, "kind 'class', not 'number'"),
+    ],
 )
 def test_known_tasks_keep_their_columns(tmp_path: Path, options: dict[str, str], words: str) -> None:
     with pytest.raises(RequestError, match=words):
@@ -202,7 +205,7 @@ def test_the_hub_out_of_reach_is_found_out_at_once(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     start = time.monotonic()
-    with pytest.raises(DataError, match=r"from the hub: .*\. Without a network use --data-dir"):
+    with pytest.raises(DataError, match=r"from the hub: .*\. Without a network use `DataOptions\(data_dir=\.\.\.\)`"):
         load_task("nobody/no-such-data")
     assert time.monotonic() - start < 10  # its own client tries for half a minute
 
@@ -214,7 +217,7 @@ def test_the_hub_out_of_reach_names_the_ways_without(monkeypatch: pytest.MonkeyP
     module = ModuleType("datasets")
     module.load_dataset = load_dataset  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", module)
-    with pytest.raises(DataError, match=r"no route.*--data-dir.*rotten-tomatoes"):
+    with pytest.raises(DataError, match=r"no route.*`DataOptions\(data_dir=\.\.\.\)`.*rotten-tomatoes"):
         load_task("cola")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"bitfit\[hub\]"):

@@ -116,7 +116,7 @@ class ExampleEncoder:
         are_images = pa.types.is_large_binary(rows.schema.field(self.task.texts[0]).type)
         if are_images != isinstance(self._encoder, ImageEncoder):
             has, reads = ("images", "texts") if are_images else ("texts", "images")
-            raise DataError(f"'{self.task.name}' has {has}, and the model reads {reads}. Choose another --model.")
+            raise DataError(f"'{self.task.name}' has {has}, and the model reads {reads}. Choose another model.")
 
     def key(self, rows: pa.Table) -> str:
         """A name for the examples of these rows: it changes with anything that they depend on."""

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bitfit.data.encode.texts import Pieces, fast_copy, gathered, wants_types
 from bitfit.data.examples import Examples
+from bitfit.data.options import option
 from bitfit.errors import DataError, RequestError
 
 QUESTION_PIECES = 64  # longer questions are cut, as in BERT's own script
@@ -45,7 +46,7 @@ class WindowEncoder:
         if stride >= self.room:
             raise RequestError(
                 f"A window of {max_length} pieces leaves {self.room} for the context, which must be more "
-                f"than the {stride} that neighbouring windows share. Choose a larger --max-length."
+                f"than the {stride} that neighbouring windows share. Choose a larger {option('max_length')}."
             )
         self.whole = backend
         self.backend = Tokenizer.from_str(backend.to_str())

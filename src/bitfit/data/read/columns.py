@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitfit.backbone.heads import HeadKind
-from bitfit.data.options import DataOptions
+from bitfit.data.options import DataOptions, option
 from bitfit.errors import DataError, nearest
 
 LABEL_NAMES = ("label", "labels", "class", "target", "category", "sentiment", "intent", "score", "rating", "y")
@@ -88,9 +88,9 @@ def _other_kind(kind: HeadKind, values: Sequence[Any]) -> str:
     """How to have it otherwise, where the values allow both."""
     different = {text for value in values if (text := label_text(value)) is not None}
     if kind == "number" and len(different) <= MOST_WHOLE_CLASSES:
-        return f" (--kind class makes a class of each of its {len(different)} values)"
+        return f" ({option('kind', 'class')} makes a class of each of its {len(different)} values)"
     if kind == "class" and len(different) > 2 and all(NUMBER.fullmatch(text) for text in different):
-        return " (--kind number predicts them as a number)"
+        return f" ({option('kind', 'number')} predicts them as a number)"
     return ""
 
 
@@ -104,28 +104,27 @@ def _refuse_too_many(values: Sequence[str], label: str) -> None:
     if len(values) >= 10 and different > len(values) / 2:
         raise DataError(
             f"The column '{label}' holds {different:,} different values in {len(values):,} rows, which is no "
-            "class. Name the right column with --label, or say --kind class if every value is meant."
+            f"class. Name the right column with {option('label')}, or say {option('kind', 'class')} if every value is "
+            "meant."
         )
 
 
 def _check_named(columns: Mapping[str, Sequence[Any]], options: DataOptions, source: str) -> None:
-    named = {
-        "--text": options.text,
-        "--text-pair": options.text_pair,
-        "--label": options.label,
-        "--tokens": options.tokens,
-        "--tags": options.tags,
-    }
-    absent = [f"{flag} {name}: no such column. {nearest(name, columns)}" for flag, name in named.items()
-              if name is not None and name not in columns]  # fmt: skip
+    given = {role: getattr(options, role) for role in ("text", "text_pair", "label", "tokens", "tags")}
+    named = {role: column for role, column in given.items() if column is not None}
+    absent = [
+        f"{option(role, column)}: no such column. {nearest(column, columns)}"
+        for role, column in named.items()
+        if column not in columns
+    ]
     if absent:
         raise DataError(f"{source} lacks columns that were asked for.", absent)
     roles: dict[str, str] = {}
-    for flag, name in named.items():
-        if name is not None and name in roles:
-            raise DataError(f"{roles[name]} and {flag} both name the column '{name}' of {source}: name two columns.")
-        if name is not None:
-            roles[name] = flag
+    for role, column in named.items():
+        if column in roles:
+            both = f"{option(roles[column])} and {option(role)}"
+            raise DataError(f"{both} both name the column '{column}' of {source}: name two columns.")
+        roles[column] = role
 
 
 def _is_tagging(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool:
@@ -146,7 +145,7 @@ def _tagging(names: Sequence[str], options: DataOptions, source: str) -> Columns
     if tokens is None or tags is None:
         raise DataError(
             f"{source} has no column of {'words' if tokens is None else 'tags'}: name it with "
-            f"{'--tokens' if tokens is None else '--tags'}. Columns: {', '.join(names)}."
+            f"{option('tokens' if tokens is None else 'tags')}. Columns: {', '.join(names)}."
         )
     guessed = [] if options.kind else ["kind of task: tags, one for each word"]
     if not (options.tokens and options.tags):
@@ -167,8 +166,8 @@ def _span(names: Sequence[str], options: DataOptions, source: str) -> Columns:
     absent = [name for name in (question, context, label or "answers") if name not in names]
     if absent or label is None:
         raise DataError(
-            f"{source} lacks the columns {', '.join(absent)} of a span task. Name them with --text (question), "
-            f"--text-pair (context), --label (answers). Columns: {', '.join(names)}."
+            f"{source} lacks the columns {', '.join(absent)} of a span task. Name them with {option('text')} "
+            f"(question), {option('text_pair')} (context), {option('label')} (answers). Columns: {', '.join(names)}."
         )
     guessed = [] if options.kind else ["kind of task: span, answers marked in a context"]
     if not (options.text and options.text_pair and options.label):
@@ -180,7 +179,7 @@ def _texts(names: Sequence[str], options: DataOptions, source: str) -> tuple[str
     if options.text:
         return (options.text,) + ((options.text_pair,) if options.text_pair else ())
     if options.text_pair:
-        raise DataError(f"{source}: --text-pair names the second text; name the first with --text.")
+        raise DataError(f"{source}: {option('text_pair')} names the second text; name the first with {option('text')}.")
     pair = next((pair for pair in PAIRS if set(pair) <= set(names)), None)
     if pair is not None:
         return pair
@@ -189,7 +188,7 @@ def _texts(names: Sequence[str], options: DataOptions, source: str) -> tuple[str
         return (usual[0],)
     if len(names) == 1:
         return (names[0],)
-    raise DataError(f"{source}: which column is the text? Name it with --text. Columns: {', '.join(names)}.")
+    raise DataError(f"{source}: which column is the text? Name it with {option('text')}. Columns: {', '.join(names)}.")
 
 
 def _other_than_text(names: Sequence[str], options: DataOptions, source: str) -> str:
@@ -198,7 +197,9 @@ def _other_than_text(names: Sequence[str], options: DataOptions, source: str) ->
     left = [name for name in names if name not in given and (given or name.lower() not in TEXT_NAMES)]
     if len(left) == 1 and len(names) > 1:
         return left[0]
-    raise DataError(f"{source}: which column is the label? Name it with --label. Columns: {', '.join(names)}.")
+    raise DataError(
+        f"{source}: which column is the label? Name it with {option('label')}. Columns: {', '.join(names)}."
+    )
 
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bitfit.data.catalog import Known
+from bitfit.data.options import option
 from bitfit.data.task import Task
 from bitfit.errors import DataError, MissingExtraError
 from bitfit.hub import asked_once
@@ -75,8 +76,8 @@ def hub_copy(name: str, config: str, wanted: Mapping[str, str] | None = None) ->
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"Could not read '{name}' from the hub: {reason.rstrip('.')}. "
-            "Without a network use --data-dir with a local copy, "
-            "or the embedded tasks rotten-tomatoes and imdb."
+            f"Without a network use {option('data_dir')} with a local copy, or the embedded tasks "
+            "rotten-tomatoes and imdb."
         ) from error
     splits = wanted or {split: split for split in loaded}
     tables = {ours: _whole(loaded[theirs]) for ours, theirs in splits.items() if theirs in loaded}

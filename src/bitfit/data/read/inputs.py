@@ -137,7 +137,7 @@ def _absent(chunk: Chunk, names: list[str]) -> str:
     where = chunk.where(0) if len(chunk) else chunk.source
     return (
         f"{where}: no column {what}. {nearest(names[0], chunk.columns)} "
-        "Name the file's own columns with --text, --text-pair or --tokens."
+        "Name the file's own columns with `InputFile(renamed=...)`."
     )
 
 

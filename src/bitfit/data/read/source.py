@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bitfit.data.catalog import KNOWN, Known
-from bitfit.data.options import DataOptions
+from bitfit.data.options import DataOptions, option
 from bitfit.data.read.copies import Copy, has_local_copy, hub_copy, known_rows, local_copy, to_task_table
 from bitfit.data.read.embedded import SOURCES, reviews
 from bitfit.data.read.formats import READERS
@@ -100,18 +100,17 @@ def _copy(known: Known, options: DataOptions) -> Copy:
     if not known.hub:
         raise DataError(
             f"'{known.task.name}' is not on the hub in a form that loads without running code. "
-            f"Give --data-dir with a folder '{known.folder}' in the hub's layout, or the files themselves."
+            f"Give {option('data_dir')} with a folder '{known.folder}' in the hub's layout, or the files themselves."
         )
     return hub_copy(known.hub, known.config, {split: known.release_name(split) for split in known.split_names})
 
 
 def _adjusted(task: Task, options: DataOptions) -> Task:
-    columns = {"--text": options.text, "--text-pair": options.text_pair, "--label": options.label}
-    given = [flag for flag, value in columns.items() if value is not None]
+    given = [option(name) for name in ("text", "text_pair", "label") if getattr(options, name) is not None]
     if given:
         raise RequestError(f"'{task.name}' has fixed columns; {', '.join(given)} is for data of your own.")
     if options.name is not None:
-        raise RequestError(f"'{task.name}' has a name; DataOptions(name=...) is for data of your own.")
+        raise RequestError(f"'{task.name}' has a name; {option('name')} is for data of your own.")
     if options.kind is not None and options.kind != task.kind:
         raise RequestError(f"'{task.name}' is a task of kind '{task.kind}', not '{options.kind}'.")
     label = options.tags if options.tags is not None and task.kind == "tags" else task.label
