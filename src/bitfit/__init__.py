@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bitfit.inference.bootstrap import Interval as Interval
     from bitfit.inference.calibration import Bin as Bin
     from bitfit.inference.calibration import Calibration as Calibration
+    from bitfit.inference.calibration import Threshold as Threshold
+    from bitfit.inference.compare import PairedComparison as PairedComparison
+    from bitfit.inference.compare import compare as compare
     from bitfit.inference.evaluate import Evaluation as Evaluation
     from bitfit.inference.evaluate import evaluate as evaluate
     from bitfit.inference.evaluate import evaluation as evaluation
@@ -85,6 +88,7 @@ _HOMES = {
     "Method": "bitfit.methods.method",
     "MethodName": "bitfit.methods.name",
     "NumberReport": "bitfit.inference.report",
+    "PairedComparison": "bitfit.inference.compare",
     "Predictor": "bitfit.inference.predictor",
     "Ranking": "bitfit.training.rank",
     "Reverter": "bitfit.delta.delta",
@@ -97,11 +101,13 @@ _HOMES = {
     "TaskData": "bitfit.data.examples",
     "TaskTable": "bitfit.data.table",
     "Term": "bitfit.backbone.anatomy",
+    "Threshold": "bitfit.inference.calibration",
     "TrainConfig": "bitfit.training.config",
     "TrainSettings": "bitfit.training.config",
     "Watcher": "bitfit.watcher",
     "Written": "bitfit.inference.predict_file",
     "best_run": "bitfit.training.run",
+    "compare": "bitfit.inference.compare",
     "draw_evaluation": "bitfit.inference.figures",
     "evaluate": "bitfit.inference.evaluate",
     "evaluation": "bitfit.inference.evaluate",
@@ -139,6 +145,7 @@ __all__ = [
     "Method",
     "MethodName",
     "NumberReport",
+    "PairedComparison",
     "Predictor",
     "Ranking",
     "Reverter",
@@ -151,11 +158,13 @@ __all__ = [
     "TaskData",
     "TaskTable",
     "Term",
+    "Threshold",
     "TrainConfig",
     "TrainSettings",
     "Watcher",
     "Written",
     "best_run",
+    "compare",
     "draw_evaluation",
     "errors",
     "evaluate",

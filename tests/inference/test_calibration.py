@@ -7,8 +7,8 @@ import pytest
 
 import bitfit
 from bitfit.backbone.load import Backbone
-from bitfit.errors import DeltaError
-from bitfit.inference.calibration import calibration_of, expected_error, fitted_temperature, probabilities
+from bitfit.errors import DeltaError, RequestError
+from bitfit.inference.calibration import calibration_of, expected_error, fitted_temperature, probabilities, threshold_of
 from tests.training.trained import TASKS, rows, trained
 
 
@@ -109,6 +109,52 @@ def test_a_calibration_that_is_none_is_refused(calibration: object) -> None:
     delta = trained()[1]
     with pytest.raises(DeltaError, match="A calibration has a temperature above 0; found"):
         replace(delta, settings={**delta.settings, "calibration": calibration})
+
+
+def test_the_threshold_is_the_least_confidence_that_is_precise_enough() -> None:
+    confidence = np.array([0.99, 0.9, 0.8, 0.8, 0.6, 0.5])
+    right = np.array([True, True, True, False, True, False])
+    found = threshold_of(confidence, right, 0.8)
+    assert (found.confidence, found.coverage, found.reached) == (0.6, 5 / 6, 4 / 5)
+    assert threshold_of(confidence, right, 1.0).confidence == 0.9  # of two at 0.8 one is wrong
+    assert threshold_of(confidence, right, 0.5).confidence == 0.0  # all together are precise enough
+    none = threshold_of(confidence, ~right, 0.9)
+    assert (none.confidence, none.coverage, none.reached) == (None, 0.0, None)
+
+
+def test_the_threshold_of_some_rows_holds_on_others() -> None:
+    logits, labels = sure(4000, 1.0)
+    confidence = probabilities(logits).max(axis=1)
+    found = threshold_of(confidence, logits.argmax(axis=1) == labels, 0.9)
+    assert found.confidence is not None
+    logits, labels = sure(4000, 1.0, seed=1)
+    above = probabilities(logits).max(axis=1) >= found.confidence
+    assert (logits.argmax(axis=1) == labels)[above].mean() > 0.87
+    assert above.mean() == pytest.approx(found.coverage, abs=0.05)
+
+
+def test_predict_is_unsure_below_the_threshold_that_the_delta_keeps() -> None:
+    backbone, delta = trained()
+    texts = [str(text) for text in rows("class", 8)["text"]]
+    sure_of = sorted(answer.scores[answer.value] for answer in bitfit.predict(backbone, delta, texts, "fp32"))
+    middle = (sure_of[3] + sure_of[4]) / 2
+    kept = bitfit.Delta.from_bytes(delta.with_threshold(middle, 0.95).to_bytes())
+    assert (kept.threshold, kept.temperature, delta.threshold) == (middle, delta.temperature, None)
+    answers = bitfit.predict(backbone, kept, texts, "fp32")
+    assert sum(answer.unsure for answer in answers) == 4
+    unsure = next(answer for answer in answers if answer.unsure)
+    assert repr(unsure).startswith(f"Answer(unsure, '{unsure.value}': ")
+    assert not any(answer.unsure for answer in bitfit.predict(backbone, delta, texts, "fp32"))
+
+
+def test_what_has_no_threshold_is_said(backbone: Backbone) -> None:
+    texts = [str(text) for text in rows("number", 9)["text"]]
+    found = bitfit.evaluation(backbone, trained("number", backbone)[1], (texts, [i / 9 for i in range(9)]))
+    with pytest.raises(RequestError, match="one of the confidence in a class"):
+        found.threshold(0.95)
+    classes = bitfit.evaluation(backbone, trained(backbone=backbone)[1], (texts, ["no", "yes", "perhaps"] * 3))
+    with pytest.raises(RequestError, match="above 0 and at most 1; found 95"):
+        classes.threshold(95)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bitfit.errors import MissingExtraError, RequestError
-from bitfit.inference.bootstrap import Interval
 from bitfit.inference.evaluate import Evaluation
 from bitfit.inference.figures import draw_evaluation
 from bitfit.inference.report import ClassReport, Confusion, NumberReport, class_report, number_report
@@ -46,7 +45,7 @@ def test_numbers_by_hand() -> None:
 
 
 def evaluation(report: ClassReport | NumberReport | None) -> Evaluation:
-    return Evaluation("test", {"accuracy": 0.5}, "6", Interval(0.1, 0.9), report)
+    return Evaluation("test", {"accuracy": 0.5}, "6", np.array([0.1, 0.9]), report)
 
 
 def test_pictures_are_drawn_of_classes_and_numbers(tmp_path: Path) -> None:

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.options import backbone_of, data_options_but, machine_options
+from bitfit.cli.options import backbone_of, data_options_but, machine_options, overwrite_option
 from bitfit.cli.output import json_option, log, plain, result, table
-from bitfit.cli.output_file import check_writable
+from bitfit.cli.output_file import check_new, check_writable
 from bitfit.cli.wording import in_shell
+from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from bitfit.inference.calibration import Calibration
+    from bitfit.delta.delta import Delta
+    from bitfit.inference.calibration import Calibration, Threshold
     from bitfit.inference.evaluate import Evaluation
     from bitfit.inference.report import ClassReport, ClassScores
 
@@ -32,6 +34,9 @@ MOST_CONFUSIONS = 5
 @click.option(
     "--errors", type=click.Path(path_type=Path), help="Write the wrong and the least certain rows: CSV, JSONL, Parquet."
 )
+@click.option("--precision-at", type=float, metavar="SHARE", help="Find the confidence that gives this precision.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the delta with that threshold.")
+@overwrite_option
 @machine_options
 @data_options_but("pool", "kind")  # these are the delta's
 @json_option
@@ -42,6 +47,9 @@ def command(
     task: str | None,
     image: Path | None,
     errors: Path | None,
+    precision_at: float | None,
+    out: Path | None,
+    overwrite: bool,
     precision: Any,
     device: Any,
     options: Any,
@@ -58,11 +66,11 @@ def command(
     the worst and the largest.
 
     --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, interval: [low, high] of the
-    first score, report, calibration, notes: [...]}. The report of classes is {classes: [{label, precision, recall, f1,
-    support}], confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1, roc_auc,
-    average_precision}, that of numbers {mean_absolute_error, pearson, labels, answers}, that of tags and spans null.
-    The calibration of classes is {temperature, expected_error_before, expected_error_after, bins: [{confidence,
-    accuracy, rows}]}.
+    first score, report, calibration, threshold, notes: [...]}. The report of classes is {classes: [{label, precision,
+    recall, f1, support}], confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1,
+    roc_auc, average_precision}, that of numbers {mean_absolute_error, pearson, labels, answers}, that of tags and spans
+    null. The calibration of classes is {temperature, expected_error_before, expected_error_after, bins: [{confidence,
+    accuracy, rows}]}, the threshold {precision, confidence, coverage, reached}.
     """
     from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
@@ -72,6 +80,8 @@ def command(
         check_writable(image, "--image")
     if errors is not None:
         _check_errors(errors)
+    if out is not None:
+        _check_out(out, overwrite, precision_at)
     delta = Delta.load(file)
     backbone = backbone_of(delta, model)
     evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
@@ -82,6 +92,9 @@ def command(
         _draw(evaluated, image)
     if errors is not None:
         _write_errors(evaluated, errors)
+    threshold = None if precision_at is None else evaluated.threshold(precision_at)
+    if out is not None and threshold is not None:
+        _write_threshold(delta, threshold, out)
     document = {
         "delta": str(file),
         "task": task or delta.task.name,
@@ -91,9 +104,10 @@ def command(
         "interval": evaluated.interval.to_json(),
         "report": None if evaluated.report is None else evaluated.report.to_json(),
         "calibration": None if evaluated.calibration is None else evaluated.calibration.to_json(),
+        "threshold": None if threshold is None else threshold.to_json(),
         "notes": notes,
     }
-    result(as_json, document, lambda console: show(console, evaluated))
+    result(as_json, document, lambda console: show(console, evaluated, threshold))
 
 
 def _draw(evaluated: "Evaluation", image: Path) -> None:
@@ -101,6 +115,29 @@ def _draw(evaluated: "Evaluation", image: Path) -> None:
 
     draw_evaluation(evaluated, image)
     log().print(f"{image} is drawn")
+
+
+def _check_out(out: Path, overwrite: bool, precision_at: float | None) -> None:
+    if precision_at is None:
+        raise RequestError("--out writes the delta with a threshold: give --precision-at, as in --precision-at 0.95.")
+    check_new(out, overwrite)
+
+
+def _write_threshold(delta: "Delta", threshold: "Threshold", out: Path) -> None:
+    if threshold.confidence is None:
+        log().print(f"{out} is not written: no confidence is enough for a precision of {threshold.precision:g}")
+        return
+    delta.with_threshold(threshold.confidence, threshold.precision).save(out)
+    log().print(f"{out}: the delta, unsure below a confidence of {threshold.confidence:g}")
+
+
+def _threshold_in_words(threshold: "Threshold") -> str:
+    if threshold.confidence is None:
+        return f"no confidence is enough for a precision of {threshold.precision:g}"
+    return (
+        f"precision {threshold.reached:.4f} at a confidence of {threshold.confidence:.4f} or more: "
+        f"{threshold.coverage:.1%} of the rows"
+    )
 
 
 def _check_errors(errors: Path) -> None:
@@ -119,7 +156,7 @@ def _write_errors(evaluated: "Evaluation", errors: Path) -> None:
     log().print(f"{errors}: {hardest.num_rows:,} rows, the most confident errors first")
 
 
-def show(console: "Console", evaluated: "Evaluation") -> None:
+def show(console: "Console", evaluated: "Evaluation", threshold: "Threshold | None" = None) -> None:
     """What a person reads: scores, their interval, then what they are made of."""
     from bitfit.inference.report import ClassReport, NumberReport
 
@@ -131,6 +168,8 @@ def show(console: "Console", evaluated: "Evaluation") -> None:
         console.print(_words({"mean absolute error": report.mean_absolute_error, "r": report.pearson}))
     if evaluated.calibration is not None:
         _show_calibration(console, evaluated.calibration)
+    if threshold is not None:
+        console.print(_threshold_in_words(threshold))
     if isinstance(report, ClassReport):
         _show_classes(console, report)
 

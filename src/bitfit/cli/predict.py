@@ -46,8 +46,9 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     line: its texts, the answer and its share, with tabs between them.
 
     With --input and --out the rows are written in their order, all columns kept, followed by the answer and, for
-    labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). Memory does not grow with
-    the file. What is done stays in OUT.partial: the same command goes on after a kill, and ends with the same file.
+    labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). A delta with a threshold
+    (bitfit eval --precision-at) says where it is unsure (COLUMN_unsure). Memory does not grow with the file. What is
+    done stays in OUT.partial: the same command goes on after a kill, and ends with the same file.
     """
     from bitfit.delta.delta import Delta
 
@@ -69,7 +70,7 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
             pair for part in answered(backbone, delta, source, given["precision"], given["device"]) for pair in part
         ]
         rows, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
-    document = [_document(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    document = [_document(row, answer, delta.threshold) for row, answer in zip(rows, answers, strict=True)]
     result(as_json, document, lambda console: _show(console, document))
 
 
@@ -135,13 +136,15 @@ def _file(backbone: "Backbone", delta: "Delta", source: "InputFile", given: dict
     result(as_json, document, lambda console: _show_file(console, out, written))
 
 
-def _document(row: tuple[Any, ...], answer: "Answer") -> dict[str, Any]:
+def _document(row: tuple[Any, ...], answer: "Answer", threshold: float | None) -> dict[str, Any]:
     """One answer as plain values."""
     from dataclasses import asdict
 
     document: dict[str, Any] = {"texts": list(row), "answer": answer.value}
     if answer.scores is not None:
         document["scores"] = answer.scores
+        if threshold is not None:
+            document["unsure"] = answer.unsure
     if answer.best:
         document["best"] = [asdict(span) for span in answer.best]
     return document
@@ -158,7 +161,7 @@ def _show(console: "Console", document: list[dict[str, Any]]) -> None:
 
 
 def _fields(line: dict[str, Any]) -> list[str]:
-    """Texts, the answer, and its share for a label or a part of a text."""
+    """Texts, the answer, its share for a label or a part of a text, and a word where that is below the threshold."""
     share: float | None = None
     if "scores" in line:
         share = line["scores"][line["answer"]]
@@ -166,7 +169,8 @@ def _fields(line: dict[str, Any]) -> list[str]:
         share = line["best"][0]["probability"]
     answer = line["answer"]
     word = f"{answer:.6g}" if isinstance(answer, float) else _word(answer)
-    return [*map(str, line["texts"]), word, *([] if share is None else [f"{share:.4f}"])]
+    unsure = ["unsure"] if line.get("unsure") else []
+    return [*map(str, line["texts"]), word, *([] if share is None else [f"{share:.4f}"]), *unsure]
 
 
 def _word(value: Any) -> str:
@@ -184,7 +188,8 @@ def _shown_answer(line: dict[str, Any]) -> str:
     """The answer, with its share where it is a label or a part of a text."""
     value = line["answer"]
     if "scores" in line:
-        return f"{value} ({line['scores'][value]:.0%})"
+        unsure = "unsure: " if line.get("unsure") else ""
+        return f"{unsure}{value} ({line['scores'][value]:.0%})"
     if "best" in line:
         return "\n".join(f"{span['text']} ({span['probability']:.0%})" for span in line["best"][:SHOWN_SPANS])
     return _word(value)

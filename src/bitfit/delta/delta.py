@@ -6,7 +6,7 @@ The values are the trained parameters themselves, not differences: applying give
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -108,6 +108,17 @@ class Delta:
         """What `predict` divides the head's numbers by, fitted on validation; None where nothing was fitted."""
         temperature: float | None = self.settings.get("calibration", {}).get("temperature")
         return temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which `predict` says that it is unsure; None where none was chosen."""
+        threshold: float | None = self.settings.get("calibration", {}).get("threshold")
+        return threshold
+
+    def with_threshold(self, confidence: float, precision: float) -> "Delta":
+        """The same delta, unsure below this confidence; above it answers were this precise."""
+        kept = {**self.settings.get("calibration", {}), "threshold": confidence, "precision": precision}
+        return replace(self, settings={**self.settings, "calibration": kept})
 
     @classmethod
     def from_model(
@@ -339,6 +350,9 @@ def _check_calibration(settings: Mapping[str, Any]) -> None:
     value: Any = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
     if type(value) not in (int, float) or not 0 < value < math.inf:
         raise DeltaError(f"A calibration has a temperature above 0; found {calibration!r:.80}.")
+    least: Any = calibration.get("threshold", 0.0)
+    if type(least) not in (int, float) or not 0 <= least <= 1:
+        raise DeltaError(f"A calibration has a threshold from 0 to 1; found {calibration!r:.80}.")
 
 
 def _check_slots(slots: tuple[Slot, ...]) -> None:

@@ -1,6 +1,6 @@
 """Confidences that mean what they say: a temperature for a head's numbers, and how far off they are."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,36 @@ class Calibration:
             "temperature": self.temperature,
             "expected_error_before": self.error_before,
             "expected_error_after": self.error_after,
-            "bins": [{"confidence": one.confidence, "accuracy": one.accuracy, "rows": one.rows} for one in self.bins],
+            "bins": [asdict(one) for one in self.bins],
         }
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least confidence above which answers are as precise as was asked for."""
+
+    precision: float  # asked for
+    confidence: float | None  # None: no confidence is enough
+    coverage: float  # share of the rows that are answered so surely
+    reached: float | None  # their share of right answers
+
+    def to_json(self) -> dict[str, Any]:
+        """The threshold as plain values."""
+        return asdict(self)
+
+
+def threshold_of(confidence: NDArray[Any], right: NDArray[np.bool_], precision: float) -> Threshold:
+    """The threshold of rows with these confidences; 0 where all answers together are precise enough."""
+    order = np.argsort(-confidence, kind="stable")
+    reached = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    ends = np.append(np.diff(confidence[order]) != 0, True)  # equal confidences stay together
+    enough = np.flatnonzero((reached >= precision) & ends)
+    if not len(enough):
+        return Threshold(precision, None, 0.0, None)
+    last = int(enough[-1])
+    rounded = np.floor(confidence[order[last]] * 10**DIGITS) / 10**DIGITS
+    least = 0.0 if last == len(order) - 1 else float(rounded)
+    return Threshold(precision, least, (last + 1) / len(order), float(reached[last]))
 
 
 def calibration_of(logits: NDArray[Any], labels: NDArray[np.int64], temperature: float | None) -> Calibration:

@@ -21,8 +21,8 @@ from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
-from bitfit.inference.bootstrap import Interval, resampled
-from bitfit.inference.calibration import Calibration, calibration_of, probabilities
+from bitfit.inference.bootstrap import Floats, Interval, resampled
+from bitfit.inference.calibration import Calibration, Threshold, calibration_of, probabilities, threshold_of
 from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.predictor import Predictor
 from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report
@@ -41,7 +41,7 @@ class Evaluation:
     split: str
     scores: Mapping[str, float]
     measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
-    interval: Interval  # of the main score, the first
+    resampled: Floats  # the main score of each of 1,000 draws of the rows
     report: ClassReport | NumberReport | None = None  # None for tags and spans
     calibration: Calibration | None = None  # of classes
     # Each labelled row of classes and numbers: its texts, label and answer, and the answer's confidence or error. Texts
@@ -52,6 +52,20 @@ class Evaluation:
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
         return f"Evaluation({self.split!r} of {self.measured_on}: {scores})"
+
+    @property
+    def interval(self) -> Interval:
+        """Of the main score, the first."""
+        return Interval.of(self.resampled)
+
+    def threshold(self, precision: float) -> Threshold:
+        """The confidence above which answers are this precise on these rows; `Delta.with_threshold` keeps it."""
+        if self.rows is None or self.calibration is None:
+            raise RequestError("A threshold is one of the confidence in a class; this task has no classes.")
+        if not 0 < precision <= 1:
+            raise RequestError(f"A precision is a number above 0 and at most 1; found {precision}.")
+        label, answer, confidence = (column.to_numpy() for column in self.rows.columns[-3:])
+        return threshold_of(confidence, label == answer, precision)
 
     def hardest(self) -> pa.Table:
         """The errors, the most confident (of numbers the largest) first, then the right answers that are least certain;
@@ -106,7 +120,7 @@ def evaluation(
         scored.split,
         scores,
         scored.measured_on,
-        Interval.of(resampled(task, examples, outputs)),
+        resampled(task, examples, outputs),
         notes=scored.notes,
     )
     return replace(whole, **_details(scored, delta.temperature)) if task.kind in ("class", "number") else whole

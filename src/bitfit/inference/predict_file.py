@@ -20,7 +20,6 @@ from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
 from bitfit.data.read.inputs import Inputs, Scan, scan
-from bitfit.data.task import Task
 from bitfit.data.write.formats import WRITERS, AnswerWriter, check_ending
 from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
@@ -133,7 +132,7 @@ def predict_file(
     inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
     watcher.note(f"{reading.path}: every row is checked before the first is answered")
     scanned = scan(reading.path, inputs, ROWS)
-    writer = _writer(ending, scanned, delta.task, reading)
+    writer = _writer(ending, scanned, delta, reading)
     with PartialFile(out) as parts:
         torch_device, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
         job, resumed = _job(parts, _asked(delta, reading, ending), (precision, torch_device), watcher)
@@ -185,16 +184,16 @@ class _Filling:
 
     def _columns(self, chunk: Chunk, answers: list[Answer]) -> dict[str, Any]:
         """Every column of the output; a part of JSON lines may lack some."""
-        table = answer_table(self.predictor.task, answers, self.reading.answer)
+        table = answer_table(self.predictor.task, answers, self.reading.answer, self.predictor.threshold)
         columns = {name: table[name].to_pylist() for name in table.column_names}
         missing = [None] * len(chunk)
         columns = {**chunk.columns, **columns}
         return {name: columns.get(name, missing) for name in self.writer.types}
 
 
-def _writer(ending: str, scanned: Scan, task: Task, reading: InputFile) -> AnswerWriter:
+def _writer(ending: str, scanned: Scan, delta: Delta, reading: InputFile) -> AnswerWriter:
     """The output's format and columns."""
-    answers = answer_table(task, [], reading.answer).schema
+    answers = answer_table(delta.task, [], reading.answer, delta.threshold).schema
     twice = [name for name in answers.names if name in scanned.types]
     if twice:
         raise RequestError(

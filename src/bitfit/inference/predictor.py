@@ -45,6 +45,7 @@ class Answer:
     value: Any
     scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
     best: tuple[Span, ...] = ()  # span: the best answers, with their positions and shares, best first
+    unsure: bool = False  # class: the share is below the delta's threshold
 
     def __repr__(self) -> str:
         """The value, and the largest shares to three digits."""
@@ -52,11 +53,13 @@ class Answer:
         shares = [f"{label} {share:.3f}" for label, share in by_share[:_SHOWN]]
         shares += [f"{span.text!r} {span.probability:.3f}" for span in self.best[:_SHOWN]]
         value = f"{self.value:.6g}" if isinstance(self.value, float) else repr(self.value)
+        value = f"unsure, {value}" if self.unsure else value
         return f"Answer({value}: {', '.join(shares)})" if shares else f"Answer({value})"
 
 
-def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER) -> pa.Table:
-    """Answers as columns: the value; a label's or a text's share of 0 to 1; a text's first character."""
+def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER, threshold: float | None = None) -> pa.Table:
+    """Answers as columns: the value; a label's or a text's share of 0 to 1, and whether it is below the threshold,
+    where there is one; a text's first character."""
     values = [answer.value for answer in answers]
     if task.kind == "number":
         return pa.table({name: _floats(values)})
@@ -64,7 +67,10 @@ def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER) -> p
         return pa.table({name: pa.array(values, pa.list_(pa.string()))})
     columns = {name: pa.array(values, pa.string())}
     if task.kind == "class":
-        return pa.table({**columns, f"{name}_score": _floats([(a.scores or {})[a.value] for a in answers])})
+        columns[f"{name}_score"] = _floats([(a.scores or {})[a.value] for a in answers])
+        if threshold is not None:
+            columns[f"{name}_unsure"] = pa.array([answer.unsure for answer in answers], pa.bool_())
+        return pa.table(columns)
     best = [answer.best[0] if answer.best else None for answer in answers]
     columns[f"{name}_start"] = pa.array([None if span is None else span.start for span in best], pa.int64())
     shares = [None if span is None else span.probability for span in best]
@@ -92,7 +98,8 @@ class Predictor:
         backbone, delta = as_backbone(backbone), as_delta(delta)
         delta.check(backbone)
         where = chosen_device(device)
-        self.backbone, self.task, self.temperature = backbone, delta.task, delta.temperature or 1.0
+        self.backbone, self.task = backbone, delta.task
+        self.temperature, self.threshold = delta.temperature or 1.0, delta.threshold
         model = backbone.task_model(self.task.head)
         delta.insert_modules(model)
         theta_map = ThetaMap(delta.slots, model, device=where)
@@ -147,7 +154,9 @@ class Predictor:
         """The likeliest label."""
         shares = probabilities(logits, self.temperature)
         named = {label: float(share) for label, share in zip(self.task.labels, shares, strict=True)}
-        return Answer(self.task.labels[int(logits.argmax())], named)
+        likeliest = int(logits.argmax())
+        unsure = self.threshold is not None and float(shares[likeliest]) < self.threshold
+        return Answer(self.task.labels[likeliest], named, unsure=unsure)
 
 
 @overload
