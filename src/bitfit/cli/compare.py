@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.options import backbone_of, data_options_but, machine_options
-from bitfit.cli.output import json_option, log, result
+from bitfit.cli.output import json_option, note, result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,8 +45,8 @@ def command(
         where = split or (evaluated[0].split if evaluated and evaluated[0].split != "all" else None)
         backbone, data = backbone_of(delta, None), task or deltas[0].task.name
         evaluated.append(evaluation(backbone, delta, data, where, options=options, **given))
-    for note in dict.fromkeys(note for one in evaluated for note in one.notes):
-        log().print(note)
+    for text in dict.fromkeys(text for one in evaluated for text in one.notes):
+        note(text)
     found = compare(*evaluated)
     one = evaluated[0]
     document = {

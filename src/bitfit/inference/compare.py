@@ -81,5 +81,5 @@ def _check_same_rows(first: Evaluation, second: Evaluation) -> None:
     if not same:
         raise RequestError(
             f"Two evaluations of the same rows can be compared; found '{first.split}' ({first.measured_on} rows) and "
-            f"'{second.split}' ({second.measured_on} rows) with other rows. Name the split: --split."
+            f"'{second.split}' ({second.measured_on} rows) with other rows. Name the split: `split=...`."
         )
