@@ -30,6 +30,13 @@ def test_the_temperature_is_found_again_and_calibrates_other_rows(scale: float) 
     assert scale == 1.0 or found.error_after < found.error_before / 2
 
 
+def test_a_calibrated_model_has_the_error_of_chance() -> None:
+    found = [calibration_of(*sure(600, 1.0, seed), None) for seed in range(40)]
+    chance = np.mean([one.error_by_chance for one in found])
+    assert np.mean([one.error_before for one in found]) == pytest.approx(chance, rel=0.1)
+    assert calibration_of(*sure(600, 3.0), None).error_before > 2 * chance
+
+
 def test_few_rows_that_are_all_right_do_not_make_certain() -> None:
     assert 0.3 < fitted_temperature(np.array([[2.0, 0], [0, 1]]), np.array([0, 1])) < 1
 

@@ -69,8 +69,9 @@ def command(
     first score, report, calibration, threshold, notes: [...]}. The report of classes is {classes: [{label, precision,
     recall, f1, support}], confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1,
     roc_auc, average_precision}, that of numbers {mean_absolute_error, pearson, labels, answers}, that of tags and spans
-    null. The calibration of classes is {temperature, expected_error_before, expected_error_after, bins: [{confidence,
-    accuracy, rows}]}, the threshold {precision, confidence, coverage, reached}.
+    null. The calibration of classes is {temperature, expected_error_before, expected_error_after,
+    expected_error_by_chance, bins: [{confidence, accuracy, rows}]}, the threshold {precision, confidence, coverage,
+    reached}.
     """
     from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
@@ -179,7 +180,8 @@ def _show_calibration(console: "Console", calibration: "Calibration") -> None:
     if after is None:
         console.print(f"expected calibration error {before:.4f}; the delta has no temperature: train it again for one")
     else:
-        console.print(f"expected calibration error {after:.4f}, without the temperature {before:.4f}")
+        chance = f"{calibration.error_by_chance:.4f} of so many rows by chance alone"
+        console.print(f"expected calibration error {after:.4f}, without the temperature {before:.4f} ({chance})")
 
 
 def _show_classes(console: "Console", report: "ClassReport") -> None:

@@ -1,6 +1,7 @@
 """Confidences that mean what they say: a temperature for a head's numbers, and how far off they are."""
 
 from dataclasses import asdict, dataclass
+from math import pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,20 @@ class Calibration:
     error_after: float | None
     bins: tuple[Bin, ...]  # of the confidences that `predict` gives
 
+    @property
+    def error_by_chance(self) -> float:
+        """The error that so many rows would have if every confidence meant what it says."""
+        rows = sum(one.rows for one in self.bins)
+        deviations = [sqrt(one.rows * one.confidence * (1 - one.confidence)) for one in self.bins]
+        return sqrt(2 / pi) * sum(deviations) / rows  # the mean distance of a normal variable from its mean
+
     def to_json(self) -> dict[str, Any]:
         """The calibration as plain values."""
         return {
             "temperature": self.temperature,
             "expected_error_before": self.error_before,
             "expected_error_after": self.error_after,
+            "expected_error_by_chance": self.error_by_chance,
             "bins": [asdict(one) for one in self.bins],
         }
 
