@@ -125,6 +125,7 @@ def test_the_threshold_is_the_least_confidence_that_is_precise_enough() -> None:
     assert (found.confidence, found.coverage, found.reached) == (0.6, 5 / 6, 4 / 5)
     assert threshold_of(confidence, right, 1.0).confidence == 0.9  # of two at 0.8 one is wrong
     assert threshold_of(confidence, right, 0.5).confidence == 0.0  # all together are precise enough
+    assert threshold_of(np.float32([0.89817, 0.5]), np.array([True, False]), 1.0).confidence == 0.8981
     none = threshold_of(confidence, ~right, 0.9)
     assert (none.confidence, none.coverage, none.reached) == (None, 0.0, None)
 

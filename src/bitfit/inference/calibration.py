@@ -1,7 +1,7 @@
 """Confidences that mean what they say: a temperature for a head's numbers, and how far off they are."""
 
 from dataclasses import asdict, dataclass
-from math import pi, sqrt
+from math import floor, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,8 @@ def threshold_of(confidence: NDArray[Any], right: NDArray[np.bool_], precision: 
     if not len(enough):
         return Threshold(precision, None, 0.0, None)
     last = int(enough[-1])
-    rounded = np.floor(confidence[order[last]] * 10**DIGITS) / 10**DIGITS
-    least = 0.0 if last == len(order) - 1 else float(rounded)
+    rounded = floor(float(confidence[order[last]]) * 10**DIGITS) / 10**DIGITS
+    least = 0.0 if last == len(order) - 1 else rounded
     return Threshold(precision, least, (last + 1) / len(order), float(reached[last]))
 
 
