@@ -58,6 +58,24 @@ def test_another_file_is_scored_whole(trained: Path, capsys: Capsys) -> None:
     assert capsys.readouterr().out.startswith("all (12): accuracy 0.")
 
 
+def test_a_file_as_it_was_exported_elsewhere_is_trained_on_and_scored(
+    trained: Path, tiny_folder: str, capsys: Capsys
+) -> None:
+    source, delta = trained / "export.csv", trained / "export.safetensors"
+    rows = [f"w5 caf\xe9 {sentence(i, 5)};{'glad' if i % 2 else 'sad'}" for i in range(40)]
+    source.write_text("\n".join(["body;mood", ";sad", *rows, "w5;"]) + "\n", encoding="latin-1")
+    train = ["train", str(source), "--model", tiny_folder, "--epochs", "1", "--out", str(delta), "--no-baselines"]
+    given = ["--delimiter", ";", "--encoding", "latin-1"]
+    assert run([*train, *given]) == 4
+    assert "Mend these rows, or leave them out: --skip-bad-rows." in capsys.readouterr().err
+    assert run([*train, *given, "--skip-bad-rows"]) == 0
+    assert "train: 2 rows that cannot be used are left out: " in capsys.readouterr().err
+    assert b"latin" not in delta.read_bytes()
+    assert run(["eval", str(delta), "--task", str(source), *given, "--skip-bad-rows"]) == 0
+    assert "is what the delta was trained on" in capsys.readouterr().err
+    assert run(["rank", str(source), "--model", tiny_folder, "--no-run", *given, "--skip-bad-rows"]) == 0
+
+
 def test_what_the_scores_are_made_of_is_shown_and_drawn(trained: Path, capsys: Capsys) -> None:
     pytest.importorskip("matplotlib", reason="the extra 'plots' is not installed")
     other, picture = write(trained / "d.csv", 12, first=100), trained / "d.png"

@@ -96,7 +96,12 @@ def rows(tmp_path: Path) -> Path:
 def test_a_file_into_a_file(file_of: Callable[[str], str], rows: Path, tmp_path: Path, capsys: Capsys) -> None:
     out = tmp_path / "out.parquet"
     asked = [file_of("class"), "--input", str(rows), "--text", "message"]
-    assert document(capsys, *asked, "--out", str(out)) == {"out": str(out), "rows": 30, "answered_before": 0}
+    assert document(capsys, *asked, "--out", str(out)) == {
+        "out": str(out),
+        "rows": 30,
+        "answered_before": 0,
+        "unanswered": 0,
+    }
     found = pq.read_table(out)
     assert found.column_names == ["message", "number", "answer", "answer_score"]
     assert found["number"].to_pylist() == [str(i) for i in range(30)]
@@ -106,6 +111,34 @@ def test_a_file_into_a_file(file_of: Callable[[str], str], rows: Path, tmp_path:
     said = capsys.readouterr()
     assert "30 rows answered" in said.out
     assert "30 of 30 rows" in said.err
+
+
+def test_a_file_as_it_was_exported_elsewhere(
+    file_of: Callable[[str], str], tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.csv").write_bytes(b"text;more\nw5 w6;caf\xe9\n;none\nw7;x\n")
+    asked = [file_of("class"), "--input", "in.csv"]
+    assert run(["predict", *asked]) == 4
+    assert "Split at ';' it has 2: text, more. Give --delimiter ';'." in capsys.readouterr().err
+    assert run(["predict", *asked, "--delimiter", ";"]) == 4
+    assert "as in --encoding latin-1" in capsys.readouterr().err
+    asked += ["--delimiter", ";", "--encoding", "latin-1"]
+    assert run(["predict", *asked]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1] == "\t\t"
+    assert (
+        "1 of 3 rows cannot be used and get an empty answer: in.csv, row 2, column 'text': the text is empty"
+        in said.err
+    )
+    assert document(capsys, *asked)[1] == {"texts": [""], "answer": None, "scores": None}
+    written = document(capsys, *asked, "--out", "out.jsonl")
+    assert (written["rows"], written["unanswered"]) == (3, 1)
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [line["more"] for line in lines] == ["café", "none", "x"]
+    assert [line["answer"] is None for line in lines] == [False, True, False]
+    Path("in.csv").write_text("text\tmore\nw5 w6\tx\n")
+    assert len(document(capsys, file_of("class"), "--input", "in.csv", "--delimiter", r"\t")) == 1
 
 
 def test_words_in_a_file(file_of: Callable[[str], str], tmp_path: Path, capsys: Capsys) -> None:
@@ -122,6 +155,8 @@ def test_words_in_a_file(file_of: Callable[[str], str], tmp_path: Path, capsys: 
         ("class", ["w5", "--input", "x.csv"], 2, "not both"),
         ("class", ["w5", "--out", "x.csv"], 2, "--out belongs to --input"),
         ("class", ["w5", "--answer", "mood", "--overwrite"], 2, "--answer, --overwrite belong to --input; found TEXTs"),
+        ("class", ["w5", "--delimiter", ";", "--encoding", "x"], 2, "--encoding, --delimiter belong to --input"),
+        ("class", ["--input", "absent.csv", "--encoding", "latn1"], 2, "no encoding 'latn1'. Did you mean 'latin1'?"),
         ("class", ["--input", "x.csv", "--answer", "mood"], 2, "--answer belongs to --out; found no --out"),
         ("class", ["--input", "x.csv", "--overwrite"], 2, "--overwrite belongs to --out; found no --out"),
         ("pair", ["w5"], 2, "takes 2 texts at a time"),

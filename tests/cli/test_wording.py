@@ -44,8 +44,9 @@ def options(command: click.Command) -> set[str]:
 
 
 def parameters(owner: str) -> set[str]:
-    """What a public function takes; without a name, what any of them takes."""
-    names = [owner] if owner else [name for name in bitfit.__all__ if inspect.isfunction(getattr(bitfit, name))]
+    """What a public name takes; without one, what any function takes, and an input file."""
+    functions = [name for name in bitfit.__all__ if inspect.isfunction(getattr(bitfit, name))]
+    names = [owner] if owner else [*functions, "InputFile"]
     return {parameter for name in names for parameter in inspect.signature(getattr(bitfit, name)).parameters}
 
 
@@ -57,7 +58,8 @@ def test_the_library_names_no_option_of_the_shell() -> None:
 def test_what_the_library_puts_between_backticks_is_known_to_the_command_line() -> None:
     between = {code for path in FILES for text in texts(path) for code in re.findall(r"`([^` ]+)`", text)}
     arguments = {re.sub(r"=[^)]*", "=...", code) for code in between if "=" in code or code.endswith(")")}
-    assert arguments - {"DataOptions(...=...)"} <= set(IN_SHELL) | PYTHON_ONLY  # that one has each field's name
+    of_any_name = {"DataOptions(...=...)", "...=..."}  # a field's; of TextFormat
+    assert arguments - of_any_name <= set(IN_SHELL) | PYTHON_ONLY
     assert len(arguments) > 8
     calls = {
         name for path in FILES for name in re.findall(r"""\boption\(["'](\w+)""", path.read_text(encoding="utf-8"))
@@ -84,6 +86,9 @@ def test_each_argument_is_one_of_python_and_of_a_command(code: str) -> None:
     ("python", "shell"),
     [
         ("Lower `DataOptions(max_length=...)`.", "Lower --max-length."),
+        ("out: `DataOptions(skip_bad_rows=True)`.", "out: --skip-bad-rows."),
+        ("Give `delimiter=';'`, `delimiter='\\t'`.", "Give --delimiter ';', --delimiter '\\t'."),
+        ("as in `encoding='latin-1'`", "as in --encoding latin-1"),
         ("Give `DataOptions(max_length=64)` or less.", "Give --max-length 64 or less."),
         ("`DataOptions(pool='mean')` or `device='cpu'`", "--pool mean or --device cpu"),
         ("""`DataOptions(text="it's")`: no such column.""", "--text it's: no such column."),

@@ -17,6 +17,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.read import inputs as inputs_module
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
+from bitfit.data.text_format import TextFormat
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError
 from bitfit.inference import predict_file as module
@@ -193,8 +194,8 @@ def test_memory_does_not_grow_with_the_file(
     alive: weakref.WeakSet[Chunk] = weakref.WeakSet()
     most_parts, most_rows = [], []
 
-    def counted(path: Path, size: int) -> Iterator[Chunk]:
-        for chunk in read_chunks(path, size):
+    def counted(path: Path, size: int, written: TextFormat) -> Iterator[Chunk]:
+        for chunk in read_chunks(path, size, written):
             alive.add(chunk)
             most_parts.append(len(alive))
             yield chunk
@@ -220,10 +221,9 @@ def test_all_problems_are_named_before_anything_is_answered(
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     lines = ["text,more", *("w5,x" for _ in range(9)), ",x", "w5,x,y", b"w5,\xff".decode(errors="surrogateescape")]
     source.write_bytes("\n".join(lines).encode(errors="surrogateescape"))
-    with pytest.raises(DataError, match="3 problems") as caught:
+    with pytest.raises(DataError, match="2 problems") as caught:
         predict_file(*made["class"], source, out)
     for words in (
-        "row 10, column 'text': the text is empty",
         "row 11: 2 fields expected, 3 found",
         "row 12, column 'more': not UTF-8",
     ):
@@ -231,10 +231,60 @@ def test_all_problems_are_named_before_anything_is_answered(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_row_that_cannot_be_used_keeps_its_place_and_gets_an_empty_answer(
+    made: dict[str, tuple[Backbone, Delta]], tmp_path: Path, kind: str, ending: str
+) -> None:
+    whole, holed = read(written(tmp_path / "whole.jsonl", kind)), tmp_path / "holed.jsonl"
+    bad = {0: None, 5: " ", 8: 3, 9: "", 10: [], 11: None, 22: ""}  # rows 8 to 11 are a part of the work
+    first = TASKS[kind].texts[0]
+    holed.write_text("".join(json.dumps({**row, first: bad.get(i, row[first])}) + "\n" for i, row in enumerate(whole)))
+    heard = KilledAfter(-1)
+    predict_file(*made[kind], tmp_path / "whole.jsonl", tmp_path / "whole-out.jsonl", precision="fp32")
+    done = predict_file(*made[kind], holed, tmp_path / f"out{ending}", precision="fp32", watcher=heard)
+    assert done == Written(SIZE, 0, unanswered=len(bad))
+    assert any("7 of 23 rows cannot be used and get an empty answer: " in note for note in heard.notes)
+    found, expected = read(tmp_path / f"out{ending}"), read(tmp_path / "whole-out.jsonl")
+    answers = [name for name in expected[0] if name.startswith("answer")]
+    assert [row["number"] for row in found] == [str(i) if ending == ".csv" else i for i in range(SIZE)]
+    for i, (row, sound) in enumerate(zip(found, expected, strict=True)):
+        if i in bad:
+            assert [row[name] for name in answers] == ["" if ending == ".csv" else None] * len(answers)
+        elif kind in ("class", "pair"):
+            assert row["answer"] == sound["answer"]
+            assert float(row["answer_score"]) == pytest.approx(sound["answer_score"], abs=1e-4)
+
+
+def test_after_a_kill_rows_without_an_answer_stay_so(made: dict[str, tuple[Backbone, Delta]], tmp_path: Path) -> None:
+    source, whole, out = tmp_path / "in.csv", tmp_path / "whole.csv", tmp_path / "out.csv"
+    source.write_text("text,n\n" + "".join(f"{sentence(i) if i % 3 else ''},{i}\n" for i in range(SIZE)))
+    predict_file(*made["class"], source, whole)
+    with pytest.raises(KilledError):
+        predict_file(*made["class"], source, out, watcher=KilledAfter(3))
+    assert predict_file(*made["class"], source, out) == Written(SIZE, 12, unanswered=8)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_an_encoding_and_a_delimiter_are_part_of_the_work(
+    made: dict[str, tuple[Backbone, Delta]], tmp_path: Path
+) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_bytes(b"text;more\n" + b"w5 w6;caf\xe9\n" * 9)
+    with pytest.raises(DataError, match=r"`delimiter=';'`"):
+        predict_file(*made["class"], source, out)
+    with pytest.raises(DataError, match=r"8 more of its values are not UTF-8\. .* `encoding='latin-1'`"):
+        predict_file(*made["class"], InputFile(source, delimiter=";"), out)
+    with pytest.raises(KilledError):
+        predict_file(*made["class"], InputFile(source, encoding="cp1251", delimiter=";"), out, watcher=KilledAfter(2))
+    assert predict_file(*made["class"], InputFile(source, encoding="latin-1", delimiter=";"), out) == Written(9, 0)
+    assert {row["more"] for row in read(out)} == {"café"}
+
+
 def test_columns_of_other_names(made: dict[str, tuple[Backbone, Delta]], tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
     source.write_text("message,answer\nw5 w6,x\nw7,y\n")
-    with pytest.raises(DataError, match=r"row 1: no column 'text'\. Known: message, answer\. Name the file's own"):
+    with pytest.raises(DataError, match=r"in\.csv: no column 'text'\. Known: message, answer\. Name the file's own"):
         predict_file(*made["class"], source, out)
     with pytest.raises(RequestError, match="has a column 'answer' already"):
         predict_file(*made["class"], InputFile(source, {"text": "message"}), out)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+def _tab(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    r"""The mark; a tab may be written as \t, which shells leave as it is."""
+    return "\t" if value == r"\t" else value
+
+
 OPTIONS = {
     "text": click.option("--text", metavar="COLUMN", help="Column of the text (for answers in a text: the question)."),
     "text_pair": click.option("--text-pair", metavar="COLUMN", help="Column of the second text (of the context)."),
@@ -27,7 +33,18 @@ OPTIONS = {
         "--kind", type=click.Choice(["class", "number", "tags", "span"]), help="Kind of task. Default: by its columns."
     ),
     "train_size": click.option("--train-size", type=int, metavar="N", help="Train on N rows drawn at random."),
+    "encoding": click.option("--encoding", metavar="NAME", help="Of files of text, such as latin-1. Default: utf-8."),
+    "delimiter": click.option(
+        "--delimiter",
+        metavar="MARK",
+        callback=_tab,
+        help="Between columns, such as ';'. Default: a comma in *.csv, a tab in *.tsv.",
+    ),
+    "skip_bad_rows": click.option(
+        "--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say which they are."
+    ),
 }
+TEXT_FORMAT = ("encoding", "delimiter")
 
 
 def data_options_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -50,6 +67,13 @@ def data_options_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[
 
 
 data_options = data_options_but()
+
+
+def text_format_options(command: Callable[P, T]) -> Callable[P, T]:
+    """Adds --encoding and --delimiter alone."""
+    for name in reversed(TEXT_FORMAT):
+        command = OPTIONS[name](command)
+    return command
 
 
 def device_option(command: Callable[P, T]) -> Callable[P, T]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.options import backbone_of, machine_options, overwrite_option
-from bitfit.cli.output import json_option, log, plain, result, table
+from bitfit.cli.options import TEXT_FORMAT, backbone_of, machine_options, overwrite_option, text_format_options
+from bitfit.cli.output import json_option, log, note, plain, result, table
 from bitfit.cli.output_file import check_new
 from bitfit.errors import RequestError
 
@@ -33,6 +33,7 @@ SHOWN_SPANS = 3  # of the best answers to a question, on a terminal; --json has 
 @click.option("--text", metavar="COLUMN", help="The file's column of texts (of questions), if not the task's.")
 @click.option("--text-pair", metavar="COLUMN", help="The file's column of second texts (of contexts).")
 @click.option("--tokens", metavar="COLUMN", help="The file's column of words: lists, or texts parted at spaces.")
+@text_format_options
 @click.option("--answer", metavar="COLUMN", help="Name of the answers' column in OUT. Default: answer.")
 @click.option("--model", help="Default: the backbone that the file names.")
 @machine_options
@@ -49,6 +50,9 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). A delta with a threshold
     (bitfit eval --precision-at) says where it is unsure (COLUMN_unsure). Memory does not grow with the file. What is
     done stays in OUT.partial: the same command goes on after a kill, and ends with the same file.
+
+    A row of a file that cannot be used, such as one with an empty text, keeps its place and gets an empty answer; how
+    many these are is said.
     """
     from bitfit.delta.delta import Delta
 
@@ -66,11 +70,10 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
         if given["out"] is not None:
             _file(backbone, delta, source, given, as_json)
             return
-        pairs = [
-            pair for part in answered(backbone, delta, source, given["precision"], given["device"]) for pair in part
-        ]
+        chunks = answered(backbone, delta, source, given["precision"], given["device"], note)
+        pairs = [pair for chunk in chunks for pair in chunk]
         rows, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
-    document = [_document(row, answer, delta.threshold) for row, answer in zip(rows, answers, strict=True)]
+    document = [_document(delta, row, answer) for row, answer in zip(rows, answers, strict=True)]
     result(as_json, document, lambda console: _show(console, document))
 
 
@@ -82,7 +85,8 @@ def _check(texts: tuple[str, ...], given: dict[str, Any]) -> None:
             if texts
             else "Nothing to answer: give at least one TEXT, in quotes, or --input FILE."
         )
-    for_output, for_input = ("answer", "overwrite"), ("out", "text", "text_pair", "tokens", "answer", "overwrite")
+    for_output = ("answer", "overwrite")
+    for_input = ("out", "text", "text_pair", "tokens", *for_output, *TEXT_FORMAT)
     idle = for_input if texts else for_output if given["out"] is None else ()
     names = [f"--{name.replace('_', '-')}" for name in idle if given[name]]
     if names:
@@ -115,7 +119,9 @@ def _input_file(task: "Task", given: dict[str, Any]) -> "InputFile":
     if given["tokens"] and task.kind != "tags":
         raise RequestError(f"The task '{task.name}' reads texts, not words: use --text.")
     names = zip(task.texts, (first, second), strict=False)
-    return InputFile(given["source"], {column: other for column, other in names if other}, given["answer"] or ANSWER)
+    renamed = {column: other for column, other in names if other}
+    written = [given[name] for name in TEXT_FORMAT]
+    return InputFile(given["source"], renamed, given["answer"] or ANSWER, *written)
 
 
 def _file(backbone: "Backbone", delta: "Delta", source: "InputFile", given: dict[str, Any], as_json: bool) -> None:
@@ -132,19 +138,24 @@ def _file(backbone: "Backbone", delta: "Delta", source: "InputFile", given: dict
     except KeyboardInterrupt:
         log().print("Stopped: what is answered so far is kept. The same command goes on.")
         raise
-    document = {"out": str(out), "rows": written.rows, "answered_before": written.before}
+    document = {
+        "out": str(out),
+        "rows": written.rows,
+        "answered_before": written.before,
+        "unanswered": written.unanswered,
+    }
     result(as_json, document, lambda console: _show_file(console, out, written))
 
 
-def _document(row: tuple[Any, ...], answer: "Answer", threshold: float | None) -> dict[str, Any]:
-    """One answer as plain values."""
+def _document(delta: "Delta", row: tuple[Any, ...], answer: "Answer") -> dict[str, Any]:
+    """One answer as plain values; null for a row that cannot be used."""
     from dataclasses import asdict
 
     document: dict[str, Any] = {"texts": list(row), "answer": answer.value}
-    if answer.scores is not None:
+    if delta.task.kind == "class":
         document["scores"] = answer.scores
-        if threshold is not None:
-            document["unsure"] = answer.unsure
+        if delta.threshold is not None:
+            document["unsure"] = None if answer.value is None else answer.unsure
     if answer.best:
         document["best"] = [asdict(span) for span in answer.best]
     return document
@@ -156,25 +167,32 @@ def _show(console: "Console", document: list[dict[str, Any]]) -> None:
         for line in document:
             console.file.write("\t".join(map(plain, _fields(line))) + "\n")  # rich would expand the tabs
         return
-    rows = [(_shortened(" | ".join(map(plain, line["texts"]))), _shown_answer(line)) for line in document]
+    rows = [(_shortened(" | ".join(map(plain, map(_text, line["texts"])))), _shown_answer(line)) for line in document]
     console.print(table("", ("text", "answer"), rows))
 
 
 def _fields(line: dict[str, Any]) -> list[str]:
     """Texts, the answer, its share for a label or a part of a text, and a word where that is below the threshold."""
     share: float | None = None
-    if "scores" in line:
+    if line.get("scores"):
         share = line["scores"][line["answer"]]
     elif "best" in line:
         share = line["best"][0]["probability"]
     answer = line["answer"]
     word = f"{answer:.6g}" if isinstance(answer, float) else _word(answer)
+    shares = ["" if share is None else f"{share:.4f}"] if "scores" in line or share is not None else []
     unsure = ["unsure"] if line.get("unsure") else []
-    return [*map(str, line["texts"]), word, *([] if share is None else [f"{share:.4f}"]), *unsure]
+    return [*map(_text, line["texts"]), word, *shares, *unsure]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _word(value: Any) -> str:
-    """An answer in one piece."""
+    """An answer in one piece, "" where there is none."""
+    if value is None:
+        return ""
     if isinstance(value, list):
         return " ".join("(cut off)" if tag is None else tag for tag in value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -187,7 +205,7 @@ def _shortened(text: str) -> str:
 def _shown_answer(line: dict[str, Any]) -> str:
     """The answer, with its share where it is a label or a part of a text."""
     value = line["answer"]
-    if "scores" in line:
+    if line.get("scores"):
         unsure = "unsure: " if line.get("unsure") else ""
         return f"{unsure}{value} ({line['scores'][value]:.0%})"
     if "best" in line:
@@ -197,4 +215,5 @@ def _shown_answer(line: dict[str, Any]) -> str:
 
 def _show_file(console: "Console", out: Path, written: "Written") -> None:
     before = f", {written.before:,} of them before" if written.before else ""
-    console.print(f"{out}: {written.rows:,} rows answered{before}")
+    unanswered = f"; {written.unanswered:,} cannot be used and have an empty answer" if written.unanswered else ""
+    console.print(f"{out}: {written.rows:,} rows answered{before}{unanswered}")

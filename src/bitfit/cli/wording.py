@@ -9,6 +9,8 @@ from functools import partial
 
 from bitfit.cli.options import OPTIONS
 
+_SIGNS = re.compile(r"[\s;|&<>()$*\\^]")  # mean something else to a shell
+
 # Python code, with "..." for a value -> what the command line has for it.
 IN_SHELL = {
     **{f"DataOptions({name}=...)": f"--{name.replace('_', '-')}" for name in OPTIONS},
@@ -18,7 +20,9 @@ IN_SHELL = {
     "Checkpoints(every=...)": "--checkpoint-every",
     "Checkpoints.remove()": "--overwrite",
     "data=...": "--task",
+    "delimiter=...": "--delimiter",
     "device=...": "--device",
+    "encoding=...": "--encoding",
     "out=...": "--out",
     "split=...": "--split",
     "token=...": "HF_TOKEN in the environment",
@@ -35,4 +39,6 @@ def in_shell(text: str) -> str:
 
 def _with_value(option: str, found: re.Match[str]) -> str:
     value = found[1].strip("'\"")
-    return option if value in ("", "...") else f"{option} {value}"
+    if value in ("", "...", "True"):  # a switch has no value
+        return option
+    return f"{option} '{value}'" if _SIGNS.search(value) else f"{option} {value}"

@@ -7,9 +7,14 @@ from typing import Any
 
 from bitfit.backbone.heads import HeadKind, Pool
 from bitfit.data.task import is_text, require_choice
+from bitfit.data.text_format import TextFormat
 from bitfit.errors import RequestError, nearest
 
 MIN_LENGTH = 8  # pieces: room for the special ones of a pair and a little of each text
+OF_READING = (  # what is settled once the rows are read
+    *("text", "text_pair", "label", "tokens", "tags", "data_dir", "name"),
+    *("encoding", "delimiter", "skip_bad_rows"),
+)
 
 
 def option(name: str, value: object = None) -> str:
@@ -33,6 +38,9 @@ class DataOptions:
     train_size: int | None = None  # rows of train to keep, drawn by `seed`; a larger draw holds the smaller
     seed: int = 0
     name: str | None = None  # of a task of one's own; None: the file's, or "in-memory"
+    encoding: str | None = None  # of files of text; None: UTF-8
+    delimiter: str | None = None  # between columns; None: a comma in CSV, a tab in TSV
+    skip_bad_rows: bool = False  # leave out rows of one's own that cannot be used, rather than refuse them all
 
     @classmethod
     def of(cls, given: "DataOptions | Mapping[str, Any] | None") -> "DataOptions":
@@ -62,6 +70,9 @@ class DataOptions:
         for name in ("max_length", "train_size", "seed"):
             if type(value := getattr(self, name)) is not int and (value is not None or name == "seed"):
                 raise RequestError(f"Expected a whole number as {name}; found {value!r:.80}.")
+        if type(self.skip_bad_rows) is not bool:
+            raise RequestError(f"Expected True or False as skip_bad_rows; found {self.skip_bad_rows!r:.80}.")
+        TextFormat.of(self)  # refuses what is none
         if not isinstance(self.data_dir, str | Path | None):
             raise RequestError(f"Expected a folder as data_dir; found {self.data_dir!r:.80}.")
         if self.data_dir is not None:
@@ -73,7 +84,7 @@ class DataOptions:
 
     def refuse(self, what: str, names: Sequence[str]) -> None:
         """Refuse options of these names where they could change nothing."""
-        given = [name for name in names if getattr(self, name) is not None]
+        given = [name for name in names if getattr(self, name) not in (None, False)]
         if given:
             raise RequestError(
                 f"{', '.join(map(option, given))} can change nothing about {what}, which has its rows already. Leave "

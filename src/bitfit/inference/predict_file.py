@@ -1,6 +1,7 @@
 """Answers a whole file in order, and goes on after a kill.
 
-The file is looked through once before: where anything in it is wrong, nothing is answered.
+The file is looked through once before: where it cannot be read throughout, nothing is answered. A row that cannot be
+used, such as one with an empty text, keeps its place and gets an empty answer.
 The folder OUT.partial holds the answered parts and `job.json` with the settings that they belong to.
 """
 
@@ -8,11 +9,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import pyarrow as pa
 import torch
 
 from bitfit.backbone.device import Device, chosen_device
@@ -20,6 +22,7 @@ from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.read.chunk import Chunk
 from bitfit.data.read.formats import read_chunks
 from bitfit.data.read.inputs import Inputs, Scan, scan
+from bitfit.data.text_format import TextFormat
 from bitfit.data.write.formats import WRITERS, AnswerWriter, check_ending
 from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
@@ -93,6 +96,8 @@ class InputFile:
     path: Path
     renamed: Mapping[str, str] | None = None  # the file's columns by the task's, where they differ
     answer: str = ANSWER  # name of the first column of answers; the others begin with it
+    encoding: str | None = None  # None: UTF-8
+    delimiter: str | None = None  # None: a comma in CSV, a tab in TSV
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))  # a text is as good
@@ -104,6 +109,7 @@ class Written:
 
     rows: int
     before: int  # of them, those that an earlier process had answered
+    unanswered: int = 0  # of them, those that cannot be used and have an empty answer
 
 
 def predict_file(
@@ -131,7 +137,7 @@ def predict_file(
     delta.check(backbone)
     inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
     watcher.note(f"{reading.path}: every row is checked before the first is answered")
-    scanned = scan(reading.path, inputs, ROWS)
+    scanned = _scanned(reading, inputs, watcher.note)
     writer = _writer(ending, scanned, delta, reading)
     with PartialFile(out) as parts:
         torch_device, precision = chosen_device(device), trusted(precision, backbone.config.model_type)
@@ -139,20 +145,47 @@ def predict_file(
         compute, kind = job["surroundings"]["compute"], job["surroundings"]["device"]
         predictor = Predictor(backbone, delta, compute, watcher.note, kind)
         filling = _Filling(predictor, inputs, reading, writer)
-        return filling.fill(parts, scanned.rows, resumed, watcher)
+        return replace(filling.fill(parts, scanned.rows, resumed, watcher), unanswered=scanned.unusable)
 
 
 def answered(
-    backbone: Backbone, delta: Delta, reading: InputFile, precision: Precision = "auto", device: Device = "auto"
+    backbone: Backbone,
+    delta: Delta,
+    reading: InputFile,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Any]]:
     """The answers alone, a part of the file at a time, for whoever writes no file."""
     inputs = Inputs.of(delta.task, backbone.reads_images, reading.renamed)
-    scan(reading.path, inputs, ROWS)
-    predictor = Predictor(backbone, delta, precision, device=device)
-    for chunk in read_chunks(reading.path, ROWS):
-        table = inputs.table(chunk, [])
-        texts = zip(*(chunk.columns[name] for name in inputs.columns), strict=True)
-        yield list(zip(texts, predictor.answers(table), strict=True))
+    _scanned(reading, inputs, say)
+    predictor = Predictor(backbone, delta, precision, say, device)
+    for chunk in _chunks(reading):
+        missing = [None] * len(chunk)
+        texts = zip(*(chunk.columns.get(name, missing) for name in inputs.columns), strict=True)
+        yield list(zip(texts, _answers(predictor, inputs, chunk), strict=True))
+
+
+def _scanned(reading: InputFile, inputs: Inputs, say: Callable[[str], None]) -> Scan:
+    """What is in the file; rows that get no answer are said."""
+    scanned = scan(reading.path, inputs, ROWS, TextFormat.of(reading))
+    if note := scanned.unanswered(reading.path):
+        say(note)
+    return scanned
+
+
+def _chunks(reading: InputFile) -> Iterator[Chunk]:
+    """The rows, a part of the work at a time."""
+    return read_chunks(reading.path, ROWS, TextFormat.of(reading))
+
+
+def _answers(predictor: Predictor, inputs: Inputs, chunk: Chunk) -> list[Answer]:
+    """An answer for each row, an empty one for those that cannot be used."""
+    table, problems = inputs.table(chunk)
+    unusable = {index for index, _ in problems}
+    usable = [index not in unusable for index in range(len(chunk))]
+    answers = iter(predictor.answers(table.filter(pa.array(usable, pa.bool_())) if unusable else table))
+    return [next(answers) if each else Answer(None) for each in usable]
 
 
 @dataclass(frozen=True)
@@ -167,7 +200,7 @@ class _Filling:
     def fill(self, parts: PartialFile, rows: int, resumed: bool, watcher: Watcher) -> Written:
         """Answer what is not answered yet, then make the whole."""
         done, before, number = 0, 0, 0
-        for number, chunk in enumerate(read_chunks(self.reading.path, ROWS), start=1):
+        for number, chunk in enumerate(_chunks(self.reading), start=1):
             if resumed and parts.path(number - 1).exists():
                 before += len(chunk)
             else:
@@ -179,8 +212,7 @@ class _Filling:
 
     def _encoded(self, chunk: Chunk) -> bytes:
         """The rows with their answers."""
-        answers = self.predictor.answers(self.inputs.table(chunk, []))
-        return self.writer.encode(self._columns(chunk, answers))
+        return self.writer.encode(self._columns(chunk, _answers(self.predictor, self.inputs, chunk)))
 
     def _columns(self, chunk: Chunk, answers: list[Answer]) -> dict[str, Any]:
         """Every column of the output; a part of JSON lines may lack some."""
@@ -233,6 +265,7 @@ def _asked(delta: Delta, reading: InputFile, ending: str) -> dict[str, Any]:
         "delta": hashlib.sha256(delta.to_bytes()).hexdigest(),
         "renamed": dict(reading.renamed or {}),
         "answer": reading.answer,
+        "written": [reading.encoding, reading.delimiter],
         "output": ending,
         "rows": ROWS,
     }

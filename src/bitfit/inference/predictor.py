@@ -41,7 +41,7 @@ class Answer:
     """One answer."""
 
     # class: a label; number: a float; tags: a label for each word, None where the sentence was cut before it;
-    # span: a part of the context, "" where there is none
+    # span: a part of the context, "" where there is none; of any kind None where a file's row cannot be used
     value: Any
     scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
     best: tuple[Span, ...] = ()  # span: the best answers, with their positions and shares, best first
@@ -67,9 +67,10 @@ def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER, thre
         return pa.table({name: pa.array(values, pa.list_(pa.string()))})
     columns = {name: pa.array(values, pa.string())}
     if task.kind == "class":
-        columns[f"{name}_score"] = _floats([(a.scores or {})[a.value] for a in answers])
+        columns[f"{name}_score"] = _floats([(a.scores or {}).get(a.value) for a in answers])
         if threshold is not None:
-            columns[f"{name}_unsure"] = pa.array([answer.unsure for answer in answers], pa.bool_())
+            unsure = [None if answer.value is None else answer.unsure for answer in answers]
+            columns[f"{name}_unsure"] = pa.array(unsure, pa.bool_())
         return pa.table(columns)
     best = [answer.best[0] if answer.best else None for answer in answers]
     columns[f"{name}_start"] = pa.array([None if span is None else span.start for span in best], pa.int64())
@@ -202,10 +203,9 @@ def as_rows(texts: Texts, task: Task, images: bool) -> tuple[pa.Table, bool]:
     """What was given as a table of the task's columns, and whether it was one text (or pair) alone."""
     inputs = Inputs.of(task, images)
     one = isinstance(texts, str | bytes) or (len(inputs.texts) > 1 and _is_pair(texts))
-    problems: list[str] = []
-    table = inputs.table(_chunk([texts] if one else texts, inputs), problems)
+    table, problems = inputs.table(_chunk([texts] if one else texts, inputs))
     if problems:
-        raise refused("What was given", problems)
+        raise refused("What was given", [problem for _, problem in problems])
     return table, one
 
 

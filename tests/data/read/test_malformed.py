@@ -150,12 +150,43 @@ def test_damaged_treebanks_lose_no_sentence_silently(tmp_path: Path, steps: list
 @given(
     content=st.binary(max_size=300),
     suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet", ".conll", ".pos", ".mrg"]),
+    encoding=st.sampled_from([None, "utf-16", "cp1252", "shift-jis"]),
+    skip=st.booleans(),
 )
-def test_noise_is_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_noise_is_refused(tmp_path: Path, content: bytes, suffix: str, encoding: str | None, skip: bool) -> None:
     path = tmp_path / f"mine{suffix}"
     path.write_bytes(content)
     with pytest.raises(BitfitError):
-        load_task(str(path))
+        load_task(str(path), options=DataOptions(encoding=encoding, skip_bad_rows=skip))
+
+
+WRITTEN = [(code, mark) for code in ("utf-8", "latin-1", "cp1251", "utf-16", "shift-jis") for mark in ",;\t|^"]
+
+
+@settings(QUICK, max_examples=100)
+@given(
+    written=st.sampled_from(WRITTEN),
+    suffix=st.sampled_from([".csv", ".jsonl"]),
+    ends=st.lists(st.text(max_size=20), min_size=4, max_size=12),
+)
+def test_what_was_written_in_an_encoding_and_with_a_delimiter_is_what_is_read(
+    tmp_path: Path, written: tuple[str, str], suffix: str, ends: list[str]
+) -> None:
+    encoding, delimiter = written
+    known = [end.replace("\0", "").encode(encoding, "ignore").decode(encoding) for end in ends]
+    rows = [(f"text {number} {end}", LABELS[number]) for number, end in enumerate(known)]
+    file = io.StringIO(newline="")
+    if suffix == ".csv":
+        csv.writer(file, delimiter=delimiter).writerows([("text", "label"), *rows])
+    else:
+        for text, label in rows:
+            file.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
+    path = tmp_path / f"mine{suffix}"
+    path.write_bytes(file.getvalue().encode(encoding))
+    options = DataOptions(
+        text="text", label="label", kind="class", encoding=encoding, delimiter=delimiter if suffix == ".csv" else None
+    )
+    assert labelled_file(load_task(str(path), options=options)) == sorted(rows)
 
 
 WRONG_ROWS = {
@@ -168,16 +199,38 @@ WRONG_ROWS = {
 }
 
 
-@settings(QUICK, max_examples=60)
-@given(places=st.lists(st.tuples(st.integers(0, 12), st.sampled_from(sorted(WRONG_ROWS))), min_size=1, max_size=5))
-def test_every_wrong_row_is_named(tmp_path: Path, places: list[tuple[int, str]]) -> None:
+wrong_rows = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(sorted(WRONG_ROWS))), min_size=1, max_size=5)
+
+
+def with_wrong_rows(path: Path, places: list[tuple[int, str]]) -> list[str]:
+    """A file with such rows between the good ones; what is wrong with each."""
     lines = as_csv().decode().splitlines()
     wanted = []
     for at, name in sorted(places):
         lines.insert(1 + at + len(wanted), WRONG_ROWS[name][0])
         wanted.append(WRONG_ROWS[name][1])
-    path = tmp_path / "mine.csv"
     path.write_text("\n".join(lines) + "\n")
+    return wanted
+
+
+@settings(QUICK, max_examples=60)
+@given(places=wrong_rows)
+def test_rows_that_are_skipped_are_the_wrong_ones_and_no_others(tmp_path: Path, places: list[tuple[int, str]]) -> None:
+    path = tmp_path / "mine.csv"
+    wanted = with_wrong_rows(path, places)
+    table = load_task(str(path), options=DataOptions(skip_bad_rows=True))
+    assert labelled_file(table) == sorted(zip(TEXTS, LABELS, strict=True))
+    notes = [note for note in table.notes if "left out" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("train: 1 row that" if len(wanted) == 1 else f"train: {len(wanted)} rows that")
+    assert notes[0].count(", row ") == min(len(wanted), 3)
+
+
+@settings(QUICK, max_examples=60)
+@given(places=wrong_rows)
+def test_every_wrong_row_is_named(tmp_path: Path, places: list[tuple[int, str]]) -> None:
+    path = tmp_path / "mine.csv"
+    wanted = with_wrong_rows(path, places)
     with pytest.raises(DataError) as caught:
         load_task(str(path))
     rows = [(line.split("row ")[1], words) for line, words in zip(caught.value.problems, wanted, strict=False)]

@@ -132,13 +132,13 @@ def test_bytes_that_are_not_utf8_have_their_row_and_column(tmp_path: Path) -> No
     path = tmp_path / "mine.csv"
     path.write_bytes(b"text,label\ngood,yes\nd\xe9j\xe0 vu,no\nx,yes\nx,y\xe9s\n")
     message = refusal(path)
-    assert "row 2, column 'text': not UTF-8: 'd\\udce9j\\udce0 vu', and so are 1 more." in message
-    assert "iconv -f latin1 -t utf-8 FILE > NEW" in message
+    assert "row 2, column 'text': not UTF-8: 'déjà vu' in latin-1; 1 more of its values are not UTF-8." in message
+    assert "name it, as in `encoding='latin-1'`" in message
     assert len(message.splitlines()) == 2  # one cause, one line
     path.write_bytes(b"text,label\n,yes\nx,y\xe9s\nx,no\ny,yes\n")
     assert "row 1, column 'text': the text is empty" in refusal(path)
     path.write_bytes("text,label\ngood,yes\n".encode("utf-16"))
-    assert "Save it as UTF-8" in refusal(path)
+    assert "Name its encoding, as in `encoding='utf-16'`" in refusal(path)
 
 
 def test_labels_unseen_in_training(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_column_absent_in_one_part(tmp_path: Path) -> None:
     [
         ("", "no header"),
         ("text,label\n", "no rows to train on"),
-        ("text;label\na;b\n", "found ';'"),
+        ("text;label\na;b\n", "Split at ';' it has 2: text, label. Give `delimiter=';'`."),
         ("text,text\na,b\n", "names a column twice"),
         ("text,label\na,b,c\nd,e\n", "row 1: 2 fields expected, 3 found"),
         ('text,label\n"a,yes\nb,no\n', "nothing after it was read"),

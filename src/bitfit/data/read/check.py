@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from bitfit.data.read.chunk import NOT_UTF8, Chunk, shown
+from bitfit.data.read.chunk import Chunk, is_of_one_row, shown
 from bitfit.data.read.columns import NUMBER, Columns, label_text
-from bitfit.data.read.formats import is_unicode
+from bitfit.data.read.formats import is_unicode, not_utf8
 
 MOST_CHARACTERS = 1_000_000
 _LISTED_LABELS = 8
@@ -50,12 +50,19 @@ def _table(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Prob
     return pa.table({name: pa.array(values, kinds[name]) for name, values in arrays.items()})
 
 
-def texts_only(chunk: Chunk, names: Sequence[str], problems: list[str]) -> dict[str, list[str]]:
-    """The text columns of rows that need no label (to predict), checked like any other."""
+def usable(chunk: Chunk, columns: Columns, labels: Sequence[str]) -> tuple[Chunk, list[str]]:
+    """The rows that nothing is wrong with, and what is wrong with each of the others.
+
+    Rows whose encoding is another stay, to be refused: the file is wrong, not the row.
+    """
     by_index: Problems = []
-    columns = {name: _column(chunk, name, text_problem, "", by_index) for name in names}
-    problems += _by_row(by_index)
-    return columns
+    if all(name in chunk.columns for name in (*columns.texts, columns.label)):
+        _table(chunk, columns, labels, by_index)
+    wrong: dict[int, str] = {}
+    for index, problem in sorted(by_index, key=lambda one: one[0]):
+        wrong.setdefault(index, problem)
+    wrong = {index: problem for index, problem in wrong.items() if is_of_one_row(problem)}
+    return chunk.only([index for index in range(len(chunk)) if index not in wrong]), list(wrong.values())
 
 
 def _by_row(by_index: Problems) -> list[str]:
@@ -74,7 +81,7 @@ def text_problem(value: Any) -> str | None:
     if len(value) > MOST_CHARACTERS:
         return f"the text has {len(value):,} characters, more than the {MOST_CHARACTERS:,} allowed"
     if not is_unicode(value):
-        return f"{NOT_UTF8}{shown(value)}"
+        return not_utf8(value)
     return "the text holds a NUL character" if "\0" in value else None
 
 
@@ -124,7 +131,7 @@ def label_problem(value: Any) -> str | None:
     text = label_text(value)
     if text is None:
         return "the label is missing"
-    return None if is_unicode(text) and "\0" not in text else f"{NOT_UTF8}{shown(text)}"
+    return None if is_unicode(text) and "\0" not in text else not_utf8(text)
 
 
 def _class_problem(value: Any, known: Mapping[str, int]) -> str | None:

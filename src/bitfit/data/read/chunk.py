@@ -1,13 +1,17 @@
 """A chunk of rows: columns of values, where they came from, and what was wrong."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitfit.errors import DataError
 
 NOT_UTF8 = "not UTF-8: "  # begins the problem of a value that holds other bytes
+NOTHING_AFTER = "nothing after it was read"  # ends the problem of a row after which the file cannot be told apart
 MOST_SHOWN = 20  # problems listed in one error; the rest are counted
+_IN_A_LINE = 3  # problems named in a note
+_OF_A_ROW = re.compile(r", (row|sentence) [0-9]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,12 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
+
+    def only(self, indices: Sequence[int]) -> "Chunk":
+        """These of its rows, which know where they were."""
+        numbers = self.row_numbers or range(self.first_row, self.first_row + len(self))
+        columns = {name: [values[index] for index in indices] for name, values in self.columns.items()}
+        return replace(self, columns=columns, row_numbers=[numbers[index] for index in indices])
 
     def where(self, index: int, column: str | None = None) -> str:
         """'train.csv, row 12, column 'text'' for the row at an index."""
@@ -50,14 +60,25 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
     return Chunk(first.source, columns, first.first_row, numbers, first.label_names, problems)
 
 
-def refused(what: str, problems: Sequence[str]) -> DataError:
+def is_of_one_row(problem: str) -> bool:
+    """Whether the rows beside it are sound; a missing column or another encoding is no matter of a row."""
+    return bool(_OF_A_ROW.search(problem)) and NOT_UTF8 not in problem and not problem.endswith(NOTHING_AFTER)
+
+
+def first_of(problems: Sequence[str]) -> str:
+    """The first few of many, in one line."""
+    more = f"; and {len(problems) - _IN_A_LINE:,} more" if len(problems) > _IN_A_LINE else ""
+    return "; ".join(problems[:_IN_A_LINE]) + more
+
+
+def refused(what: str, problems: Sequence[str], remedy: str = "") -> DataError:
     """One error for all problems; the first ones are listed, and a file's foreign encoding is one of them."""
     problems = _with_encoding_once(problems)
     listed = list(problems[:MOST_SHOWN])
     if len(problems) > MOST_SHOWN:
         listed.append(f"and {len(problems) - MOST_SHOWN:,} more")
     count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-    return DataError(f"{what} cannot be used: {count} (rows count from 1, a header not counted).", listed)
+    return DataError(f"{what} cannot be used: {count} (rows count from 1, a header not counted).{remedy}", listed)
 
 
 def shown(value: Any) -> str:
@@ -71,9 +92,6 @@ def _with_encoding_once(problems: Sequence[str]) -> list[str]:
     foreign = [problem for problem in problems if NOT_UTF8 in problem]
     if not foreign:
         return list(problems)
-    more = f", and so are {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
-    first = (
-        f"{foreign[0]}{more}. If the file is in another encoding, such as latin-1, save it as UTF-8: "
-        "iconv -f latin1 -t utf-8 FILE > NEW"
-    )
+    more = f"; {len(foreign) - 1:,} more of its values are not UTF-8" if len(foreign) > 1 else ""
+    first = f"{foreign[0]}{more}. If the file is in another encoding, name it, as in `encoding='latin-1'`"
     return [first, *(problem for problem in problems if NOT_UTF8 not in problem)]

@@ -1,34 +1,38 @@
 """Reads files of rows (CSV, TSV, JSON lines, Parquet) in chunks.
 
-Bytes that are not UTF-8 come through as lone surrogates: the check of texts names their row and column.
+Where no encoding is given, bytes that are not UTF-8 come through as lone surrogates: the check of texts names their
+row and column.
 TSV has no quoting: a quote mark in it is a quote mark.
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bitfit.data.read.chunk import Chunk, joined, shown
+from bitfit.data.read.chunk import NOT_UTF8, NOTHING_AFTER, Chunk, joined, shown
 from bitfit.data.read.copies import stated_labels
 from bitfit.data.read.treebank import read_bracketed, read_columns, read_conllu, read_slashed
-from bitfit.errors import DataError, nearest
+from bitfit.data.text_format import DELIMITERS, TextFormat
+from bitfit.errors import DataError, RequestError, nearest
 from bitfit.files import strict_json
 
 CHUNK = 4096  # rows
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff", "ÿþ", "þÿ")  # what UTF-16 begins with, read as UTF-8 and as latin-1
+PLAIN = TextFormat()
 LONGEST_FIELD = 100_000_000  # characters; the check of texts has a lower limit and a better message
 
 
-def read_file(path: Path) -> Chunk:
+def read_file(path: Path, written: TextFormat = PLAIN) -> Chunk:
     """All rows of one file."""
-    return joined(list(read_chunks(path)))
+    return joined(list(read_chunks(path, CHUNK, written)))
 
 
-def read_chunks(path: Path, rows: int = CHUNK) -> Iterator[Chunk]:
+def read_chunks(path: Path, rows: int = CHUNK, written: TextFormat = PLAIN) -> Iterator[Chunk]:
     """The rows of one file, so many at a time, at least one part (an empty one where there are no rows)."""
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
@@ -36,16 +40,42 @@ def read_chunks(path: Path, rows: int = CHUNK) -> Iterator[Chunk]:
     if reader is None:
         raise DataError(f"{path} is of a kind that bitfit does not read. {nearest(path.suffix, READERS)}")
     try:
-        yield from reader(path, rows)
+        yield from reader(path, rows, written)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    except UnicodeError as error:
+        raise DataError(
+            f"{path} cannot be read as {written.encoding}{_odd_byte(error)}. Name the encoding that it was written in."
+        ) from error
 
 
-def _read_separated(path: Path, rows: int, delimiter: str, quoting: Literal[0, 3]) -> Iterator[Chunk]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+def check_text_format(paths: Sequence[Path], written: TextFormat) -> None:
+    """Refuse an encoding or a delimiter for which none of the files has a use."""
+    endings = {path.suffix.lower() for path in paths} & set(READERS)
+    separated = {".csv", ".tsv"}
+    for name, value, kinds, known in (
+        ("encoding", written.encoding, "files of text", set(READERS) - {".parquet"}),
+        ("delimiter", written.delimiter, "CSV and TSV files", separated),
+    ):
+        if value is not None and endings and not endings & known:
+            raise RequestError(
+                f"`{name}={value!r}` can change nothing about {paths[0]}: it is for {kinds}. Leave it out."
+            )
+
+
+def _odd_byte(error: UnicodeError) -> str:
+    if not isinstance(error, UnicodeDecodeError) or error.start >= len(error.object):
+        return ""
+    return f": it holds the byte 0x{error.object[error.start]:02x}"
+
+
+def _read_separated(path: Path, rows: int, written: TextFormat, usual: str, quoting: Literal[0, 3]) -> Iterator[Chunk]:
+    with written.open(path, newline="") as file:
         csv.field_size_limit(LONGEST_FIELD)
-        lines = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=quoting != csv.QUOTE_NONE)
-        names = _header(path, lines, delimiter)
+        line, delimiter = file.readline(), written.delimiter or usual
+        strict = quoting != csv.QUOTE_NONE
+        lines = csv.reader(chain([line], file), delimiter=delimiter, quoting=quoting, strict=strict)
+        names = _header(path, lines, "" if written.delimiter else _other_delimiter(path, line, usual))
         first = 1
         while True:
             chunk, ended = _separated_part(path, lines, names, first, rows)
@@ -56,25 +86,45 @@ def _read_separated(path: Path, rows: int, delimiter: str, quoting: Literal[0, 3
             first += rows
 
 
-def _header(path: Path, lines: Iterator[list[str]], delimiter: str) -> list[str]:
+def _header(path: Path, lines: Iterator[list[str]], other: str) -> list[str]:
+    """The names of the columns; `other` is what to say of another delimiter, where there is one."""
     try:
         names = [name.strip() for name in next(lines, [])]
     except csv.Error as error:
-        raise DataError(f"{path} has a header that cannot be read: {error}.") from error
+        raise DataError(other or f"{path} has a header that cannot be read: {error}.") from error
     if not names or not all(names):
         raise DataError(f"{path} has no header: its first line must name every column; found {shown(names)}.")
     if any("\0" in name or not is_unicode(name) for name in names):
-        raise DataError(f"{path} is not UTF-8 (its header holds other bytes). Save it as UTF-8.")
+        likely = "utf-16" if names[0][:2] in _UTF16_MARKS else "latin-1"
+        raise DataError(
+            f"{path} is not UTF-8 (its header holds other bytes). Name its encoding, as in `encoding='{likely}'`."
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{path} names a column twice: {', '.join(twice)}.")
-    other = next((mark for mark in ",;\t|" if mark != delimiter and mark in names[0]), None)
-    if len(names) == 1 and other is not None:
-        raise DataError(
-            f"{path} has one column, {shown(names[0])}: expected columns parted by {delimiter!r}, "
-            f"found {other!r}. Save it with {delimiter!r}, or with tabs under the name *.tsv."
-        )
+    if len(names) == 1 and other:
+        raise DataError(other)
     return names
+
+
+def _other_delimiter(path: Path, line: str, usual: str) -> str:
+    """What to say where the first line has its columns by another delimiter; empty where it has not."""
+    found = {mark: _split_names(line, mark) for mark in DELIMITERS if mark != usual}
+    mark = max(found, key=lambda one: len(found[one]))
+    names = found[mark]
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        return ""
+    return (
+        f"{path} has one column, {shown(line.strip())}, when split at {usual!r}. Split at {mark!r} it has "
+        f"{len(names)}: {', '.join(names)}. Give `delimiter={mark!r}`."
+    )
+
+
+def _split_names(line: str, delimiter: str) -> list[str]:
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
 
 
 def _separated_part(
@@ -92,7 +142,7 @@ def _separated_part(
             ended = True
             break
         except csv.Error as error:
-            problems.append(f"{path}, row {row:,}: {error}; nothing after it was read")
+            problems.append(f"{path}, row {row:,}: {error}; {NOTHING_AFTER}")
             ended = True
             break
         fields = fields or [""] * (len(names) == 1)  # an empty line of a single column is an empty value
@@ -106,16 +156,16 @@ def _separated_part(
     return Chunk(str(path), columns, first, numbers, {}, problems), ended
 
 
-def _read_csv(path: Path, rows: int) -> Iterator[Chunk]:
-    return _read_separated(path, rows, ",", csv.QUOTE_MINIMAL)
+def _read_csv(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
+    return _read_separated(path, rows, written, ",", csv.QUOTE_MINIMAL)
 
 
-def _read_tsv(path: Path, rows: int) -> Iterator[Chunk]:
-    return _read_separated(path, rows, "\t", csv.QUOTE_NONE)
+def _read_tsv(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
+    return _read_separated(path, rows, written, "\t", csv.QUOTE_NONE)
 
 
-def _read_jsonl(path: Path, rows: int) -> Iterator[Chunk]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+def _read_jsonl(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
+    with written.open(path, newline="\n") as file:
         numbered = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         first = True
         while chunk := list(islice(numbered, rows)):
@@ -158,7 +208,7 @@ def _object(line: str) -> dict[str, Any]:
     return value
 
 
-def _read_parquet(path: Path, rows: int) -> Iterator[Chunk]:
+def _read_parquet(path: Path, rows: int, _: TextFormat) -> Iterator[Chunk]:
     first = 1
     try:
         file = pq.ParquetFile(path)
@@ -197,7 +247,15 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-READERS: Mapping[str, Callable[[Path, int], Iterator[Chunk]]] = {
+def not_utf8(text: str) -> str:
+    """What is wrong with a text that is not Unicode, as latin-1 has it: the likeliest of the others."""
+    try:
+        return f"{NOT_UTF8}{shown(text.encode('utf-8', 'surrogateescape').decode('latin-1'))} in latin-1"
+    except UnicodeEncodeError:  # half of a pair, written as an escape of JSON
+        return f"{NOT_UTF8}{shown(text)}"
+
+
+READERS: Mapping[str, Callable[[Path, int, TextFormat], Iterator[Chunk]]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".jsonl": _read_jsonl,

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bitfit.data.options import DataOptions
+from bitfit.data.options import OF_READING, DataOptions, option
 from bitfit.data.read.chunk import refused
 from bitfit.data.read.split import SPLIT_WORDS, held_out_note, hold_out, split_of
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
+from bitfit.data.text_format import TextFormat
 from bitfit.errors import DataError, MissingExtraError, RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
@@ -33,6 +34,9 @@ def is_image_folder(path: Path) -> bool:
 
 def image_folder(path: Path, options: DataOptions) -> TaskTable:
     """The task of telling in which folder an image lies."""
+    TextFormat.of(options).refuse("a folder of images")
+    if options.skip_bad_rows:
+        raise RequestError(f"Images have no rows to leave out: {option('skip_bad_rows', True)} is for rows of texts.")
     folders = _split_folders(path)
     if "train" not in folders:
         raise DataError(f"{path} has no train folder; found {', '.join(folders)}.")
@@ -57,7 +61,7 @@ def image_arrays(
 ) -> TaskTable:
     """The task in arrays (images, height, width, 3) with a label name for each image, by split."""
     if options is not None:
-        options.refuse("images in arrays", ("text", "text_pair", "label", "tokens", "tags", "data_dir", "name"))
+        options.refuse("images in arrays", OF_READING)
     if "train" not in splits:
         raise RequestError(f"Expected a split 'train'; found {', '.join(splits) or 'none'}.")
     labels = tuple(sorted(set(splits["train"][1])))

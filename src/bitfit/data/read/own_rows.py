@@ -10,16 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from bitfit.backbone.heads import HeadKind
-from bitfit.data.options import DataOptions
-from bitfit.data.read.check import checked, has_labels, label_problem, parted
-from bitfit.data.read.chunk import Chunk, refused
+from bitfit.data.options import DataOptions, option
+from bitfit.data.read.check import checked, has_labels, label_problem, parted, usable
+from bitfit.data.read.chunk import Chunk, first_of, is_of_one_row, refused
 from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_numbers
 from bitfit.data.read.copies import Copy
-from bitfit.data.read.formats import read_file
+from bitfit.data.read.formats import check_text_format, read_file
 from bitfit.data.read.memory import NAME, SOURCE, Rows, chunk_of, chunks_by_split
 from bitfit.data.read.split import SPLIT_WORDS, held_out_note, hold_out, split_files, split_of
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Metric, Task
+from bitfit.data.text_format import TextFormat
 from bitfit.errors import DataError
 
 METRICS: Mapping[HeadKind, tuple[Metric, ...]] = {
@@ -33,23 +34,29 @@ ALL = "all"  # the split of a file that is scored whole
 UNBALANCED = 0.8  # a class with more than this share of train is remarked upon
 _LISTED = 6  # classes whose shares are shown
 
+LeftOut = dict[str, list[str]]  # split -> what is wrong with each row that is left out
+
 
 def own_files(path: Path, options: DataOptions) -> TaskTable:
     """The task in a file, or in a folder of train, validation and test files."""
     files, notes = split_files(path)
-    chunks = {split: [read_file(file) for file in paths] for split, paths in files.items()}
+    written = TextFormat.of(options)
+    check_text_format([file for paths in files.values() for file in paths], written)
+    chunks = {split: [read_file(file, written) for file in paths] for split, paths in files.items()}
     name = options.name or (path.stem if path.is_file() else path.resolve().name)
     return _Building(name, str(path), chunks, options).table(notes)
 
 
 def own_memory(data: object, options: DataOptions) -> TaskTable:
     """The task in rows that are in memory already, checked like files."""
+    TextFormat.of(options).refuse("rows in memory")
     chunks, notes = chunks_by_split(data, options)
     return _Building(options.name or NAME, SOURCE, chunks, options).table(notes)
 
 
 def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
     """The task in a data set of the hub, checked like files."""
+    TextFormat.of(options).refuse(f"the data set '{name}'")
     chunks: dict[str, list[Chunk]] = {}
     for split, rows in copy.splits.items():
         ours = split_of(split)
@@ -65,18 +72,28 @@ def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> 
     """All labelled rows of one file or table, read as a task that is known already: its columns, its labels; to be
     scored."""
     from_file = isinstance(data, str | Path)
-    chunk = read_file(Path(data)) if isinstance(data, str | Path) else chunk_of(data, options)
+    if isinstance(data, str | Path):
+        written = TextFormat.of(options)
+        check_text_format([Path(data)], written)
+        chunk = read_file(Path(data), written)
+    else:
+        TextFormat.of(options).refuse("rows in memory")
+        chunk = chunk_of(data, options)
     if not len(chunk) and not chunk.problems:
         raise DataError(f"{chunk.source} has no rows to score.")
     name = options.name or (Path(chunk.source).stem if from_file else NAME)
     columns = Columns(task.kind, task.texts, task.label)
+    left_out: LeftOut = {}
+    by_split = {ALL: [_readable(chunk, columns)]}
+    if options.skip_bad_rows:
+        by_split = _without_bad_rows(_without_unread(by_split, left_out), columns, task.labels, left_out)
+    chunk = by_split[ALL][0]
     problems = list(chunk.problems)
-    rows = checked(_readable(chunk, columns), columns, task.labels, problems)
-    if problems:
-        raise refused(chunk.source, problems)
-    if not rows.num_rows:
-        raise DataError(f"{chunk.source} has no rows to score.")
-    notes = (f"{name}: read from {chunk.source}",)
+    rows = checked(chunk, columns, task.labels, problems)
+    if problems or not rows.num_rows:
+        problems += left_out.get(ALL, [])
+        raise _unusable(chunk.source, problems) if problems else DataError(f"{chunk.source} has no rows to score.")
+    notes = (f"{name}: read from {chunk.source}", *_left_out_notes(left_out))
     return TaskTable(replace(task, name=name), {ALL: rows}, notes, measured_on={ALL: f"{rows.num_rows:,}"})
 
 
@@ -90,24 +107,41 @@ class _Building:
     options: DataOptions
 
     def table(self, notes: Sequence[str]) -> TaskTable:
-        problems = [problem for chunks in self.chunks.values() for chunk in chunks for problem in chunk.problems]
-        if not any(len(chunk) for chunk in self.chunks["train"]):
-            raise refused(self.source, problems) if problems else DataError(f"{self.source} has no rows to train on.")
+        left_out: LeftOut = {}
+        chunks = _without_unread(self.chunks, left_out) if self.options.skip_bad_rows else self.chunks
+        problems = [problem for each in chunks.values() for chunk in each for problem in chunk.problems]
         try:
-            columns = choose(_merged(self.chunks["train"]), self.options, self.chunks["train"][0].source)
-            named = {split: [_readable(chunk, columns) for chunk in chunks] for split, chunks in self.chunks.items()}
-            labels = _labels(named, columns, self.options.kind is None)
+            columns, named, labels = self._read(chunks, left_out)
         except DataError as error:  # reported together with the rows that could not be read
+            problems += [problem for each in left_out.values() for problem in each]
             raise refused(self.source, [*problems, str(error)]) if problems else error from None
         labelled, dropped = self._checked(named, columns, labels, problems)
         if problems:
-            raise refused(self.source, problems)
+            raise _unusable(self.source, problems)
         task = self._task(columns, labels)
-        notes = [f"{self.name}: read from {self.source}", *columns.notes, *notes, *dropped]
+        notes = [f"{self.name}: read from {self.source}", *columns.notes, *notes, *dropped, *_left_out_notes(left_out)]
         splits = _with_validation(labelled, task, self.source, notes)
         notes += [*_balance(splits["train"], task), *_leaks(splits, task)]
         measured = {split: f"{rows.num_rows:,}" for split, rows in splits.items()}
         return TaskTable(task, splits, tuple(notes), measured_on=measured)
+
+    def _read(
+        self, chunks: Mapping[str, Sequence[Chunk]], left_out: LeftOut
+    ) -> tuple[Columns, Mapping[str, Sequence[Chunk]], tuple[str, ...]]:
+        """The columns, the rows with their labels by name, and the names of all labels."""
+        train = chunks["train"]
+        if not any(map(len, train)):
+            raise DataError(f"{self.source} has no rows to train on.")
+        columns = choose(_merged(train), self.options, train[0].source)
+        named: Mapping[str, Sequence[Chunk]]
+        named = {split: [_readable(chunk, columns) for chunk in each] for split, each in chunks.items()}
+        labels = _labels(named, columns, self.options.kind is None)
+        for _ in range(2 * self.options.skip_bad_rows):  # again, for labels that were those of bad rows alone
+            named = _without_bad_rows(named, columns, labels, left_out)
+            if not any(map(len, named["train"])):
+                raise DataError(f"{self.source} has no rows to train on.")
+            labels = _labels(named, columns, self.options.kind is None)
+        return columns, named, labels
 
     def _checked(
         self,
@@ -119,7 +153,7 @@ class _Building:
         tables: dict[str, pa.Table] = {}
         dropped = []
         for split in (split for split in SPLIT_WORDS if split in by_split):
-            if split == "test" and not any(has_labels(chunk, columns.label) for chunk in by_split[split]):
+            if _is_unlabelled(split, by_split[split], columns):
                 dropped.append("test: no labels, so nothing to score; answer it with `bitfit predict`")
                 continue
             made = [checked(chunk, columns, labels, problems) for chunk in by_split[split]]
@@ -142,6 +176,50 @@ class _Building:
             pool=self.options.pool,
             stride=min(SPAN_STRIDE, length // 4) if span else 0,
         )
+
+
+def _without_unread(by_split: Mapping[str, Sequence[Chunk]], left_out: LeftOut) -> dict[str, list[Chunk]]:
+    """The chunks without their problems of single rows, which go to `left_out`."""
+    chunks: dict[str, list[Chunk]] = {}
+    for split, each in by_split.items():
+        left_out.setdefault(split, []).extend(one for chunk in each for one in chunk.problems if is_of_one_row(one))
+        chunks[split] = [
+            replace(chunk, problems=[one for one in chunk.problems if not is_of_one_row(one)]) for chunk in each
+        ]
+    return chunks
+
+
+def _without_bad_rows(
+    by_split: Mapping[str, Sequence[Chunk]], columns: Columns, labels: Sequence[str], left_out: LeftOut
+) -> dict[str, list[Chunk]]:
+    """The chunks without the rows that cannot be used; what is wrong with these goes to `left_out`."""
+    chunks: dict[str, list[Chunk]] = {}
+    for split, each in by_split.items():
+        chunks[split] = list(each)
+        if not _is_unlabelled(split, each, columns):
+            sifted = [usable(chunk, columns, labels) for chunk in each]
+            chunks[split] = [chunk for chunk, _ in sifted]
+            left_out[split] += [one for _, wrong in sifted for one in wrong]
+    return chunks
+
+
+def _left_out_notes(left_out: LeftOut) -> list[str]:
+    return [f"{split}: {_rows(wrong)} left out: {first_of(wrong)}" for split, wrong in left_out.items() if wrong]
+
+
+def _rows(wrong: Sequence[str]) -> str:
+    return "1 row that cannot be used is" if len(wrong) == 1 else f"{len(wrong):,} rows that cannot be used are"
+
+
+def _unusable(source: str, problems: Sequence[str]) -> DataError:
+    """All problems, and the way on where each is one row's own."""
+    skip = f" Mend these rows, or leave them out: {option('skip_bad_rows', True)}."
+    return refused(source, problems, skip if all(map(is_of_one_row, problems)) else "")
+
+
+def _is_unlabelled(split: str, chunks: Sequence[Chunk], columns: Columns) -> bool:
+    """Whether a split is there to be answered and not to be scored."""
+    return split == "test" and not any(has_labels(chunk, columns.label) for chunk in chunks)
 
 
 def _merged(chunks: Sequence[Chunk]) -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bitfit.data.catalog import KNOWN, Known
-from bitfit.data.options import DataOptions, option
+from bitfit.data.options import OF_READING, DataOptions, option
 from bitfit.data.read.copies import Copy, has_local_copy, hub_copy, known_rows, local_copy, to_task_table
 from bitfit.data.read.embedded import SOURCES, reviews
 from bitfit.data.read.formats import READERS
@@ -21,6 +21,7 @@ from bitfit.data.read.own_rows import own_copy, own_files, own_memory
 from bitfit.data.read.split import held_out_note, hold_out, sample
 from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
+from bitfit.data.text_format import TextFormat
 from bitfit.errors import DataError, RequestError, nearest
 
 DEFAULTS = DataOptions()
@@ -51,7 +52,7 @@ def _by_name(name: str, options: DataOptions) -> TaskTable:
 
 def _with_options(table: TaskTable, options: DataOptions) -> TaskTable:
     """A table that is made already takes a length, a pooling and a size; its columns and kind are settled."""
-    options.refuse("a TaskTable", ("text", "text_pair", "label", "tokens", "tags", "data_dir", "kind", "name"))
+    options.refuse("a TaskTable", (*OF_READING, "kind"))
     return replace(table, task=_resized(table.task, options))
 
 
@@ -113,6 +114,9 @@ def _adjusted(task: Task, options: DataOptions) -> Task:
         raise RequestError(f"'{task.name}' has a name; {option('name')} is for data of your own.")
     if options.kind is not None and options.kind != task.kind:
         raise RequestError(f"'{task.name}' is a task of kind '{task.kind}', not '{options.kind}'.")
+    TextFormat.of(options).refuse(f"the task '{task.name}'")
+    if options.skip_bad_rows:
+        raise RequestError(f"'{task.name}' is read whole; {option('skip_bad_rows', True)} is for data of your own.")
     label = options.tags if options.tags is not None and task.kind == "tags" else task.label
     return _resized(replace(task, label=label), options)
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from bitfit.data.read.chunk import Chunk, shown
+from bitfit.data.text_format import TextFormat
 
 _LEAF = re.compile(r"\(\s*([^\s()]+)\s+([^\s()]+)\s*\)")
 _SPACES = re.compile(r"[ \t]+")  # other spaces, such as those that do not break, are part of a word
@@ -30,28 +31,30 @@ class _Sentence:
 Item = _Sentence | str  # a sentence, or what is wrong with it
 
 
-def read_conllu(path: Path, rows: int) -> Iterator[Chunk]:
+def read_conllu(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
     """Universal Dependencies: columns tokens, upos, xpos; ranges (1-2) and empty nodes (1.1) are left out."""
-    return _parts(path, rows, _conllu_sentences)
+    return _parts(path, rows, written, _conllu_sentences)
 
 
-def read_columns(path: Path, rows: int) -> Iterator[Chunk]:
+def read_columns(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
     """CoNLL 2003 and like it: the word first, its tag last on each line; columns tokens and tags."""
-    return _parts(path, rows, _column_sentences)
+    return _parts(path, rows, written, _column_sentences)
 
 
-def read_slashed(path: Path, rows: int) -> Iterator[Chunk]:
+def read_slashed(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
     """The Penn Treebank's tagged form, word/TAG; columns tokens and tags."""
-    return _parts(path, rows, _slashed_sentences)
+    return _parts(path, rows, written, _slashed_sentences)
 
 
-def read_bracketed(path: Path, rows: int) -> Iterator[Chunk]:
+def read_bracketed(path: Path, rows: int, written: TextFormat) -> Iterator[Chunk]:
     """The Penn Treebank's trees, (TAG word) at the leaves; columns tokens and tags, traces left out."""
-    return _parts(path, rows, _bracketed_sentences)
+    return _parts(path, rows, written, _bracketed_sentences)
 
 
-def _parts(path: Path, rows: int, parse: Callable[[Iterator[str]], Iterator[Item]]) -> Iterator[Chunk]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+def _parts(
+    path: Path, rows: int, written: TextFormat, parse: Callable[[Iterator[str]], Iterator[Item]]
+) -> Iterator[Chunk]:
+    with written.open(path) as file:
         numbered = enumerate(parse(iter(file)), start=1)
         first = True
         while chunk := list(islice(numbered, rows)):
