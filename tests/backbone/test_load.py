@@ -363,3 +363,9 @@ class TestEmbedded:
     def test_its_package_is_never_imported(self) -> None:
         code = "import sys, bitfit; bitfit.load(); assert not [m for m in sys.modules if m.startswith('gt_all')]"
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["minlm", "MiniLM", "minilmm"])
+def test_a_misspelt_name_of_the_embedded_model_is_asked_about(name: str) -> None:
+    with pytest.raises(BackboneError, match=f"There is no model '{name}'. Did you mean 'minilm'"):
+        bitfit.load(name)

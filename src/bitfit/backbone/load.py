@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,6 +140,8 @@ def load(
             f"A folder with config.json was expected at '{name}'; there is no such folder. "
             f"The embedded model is '{EMBEDDED}'."
         )
+    if get_close_matches(name.lower(), [EMBEDDED], cutoff=0.8):  # no model of the hub without an owner is called so
+        raise BackboneError(f"There is no model '{name}'. Did you mean '{EMBEDDED}', the embedded one?")
     return _from_hub(HubModel(name, revision, token, None if cache_dir is None else Path(cache_dir)), weights)
 
 

@@ -121,7 +121,7 @@ def _number_problem(value: Any) -> str | None:
         return "the label is missing"
     if isinstance(value, bool) or not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
         return f"expected a number, found {shown(value)}"
-    return None if abs(float(text)) < 1e30 else f"the number {text} is too large"  # fp32 ends at 3e38
+    return None if abs(float(text)) < 1e30 else f"the number {shown(value)} is too large"  # fp32 ends at 3e38
 
 
 def label_problem(value: Any) -> str | None:
