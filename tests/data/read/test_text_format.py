@@ -41,6 +41,16 @@ def test_a_foreign_encoding_is_one_problem_with_one_remedy(tmp_path: Path) -> No
     assert "name it, as in `encoding='latin-1'`" in caught.value.problems[0]
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_labels_in_a_foreign_encoding_are_told_as_such_and_not_as_too_few(tmp_path: Path, skip: bool) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("text,label\n" + "a,gut\nb,übel\n" * 6, encoding="latin-1")
+    with pytest.raises(DataError) as caught:
+        load_task(str(path), options=DataOptions(skip_bad_rows=skip))
+    assert len(caught.value.problems) == 1
+    assert "row 2, column 'label': not UTF-8: 'übel' in latin-1; 5 more" in caught.value.problems[0]
+
+
 def test_a_treebank_has_an_encoding_too(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("déjà X\nvu Y\n", encoding="latin-1")

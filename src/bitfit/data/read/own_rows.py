@@ -12,7 +12,7 @@ import pyarrow as pa
 from bitfit.backbone.heads import HeadKind
 from bitfit.data.options import DataOptions, option
 from bitfit.data.read.check import checked, has_labels, label_problem, parted, usable
-from bitfit.data.read.chunk import Chunk, first_of, is_of_one_row, refused
+from bitfit.data.read.chunk import NOT_UTF8, Chunk, first_of, is_of_one_row, refused
 from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_numbers
 from bitfit.data.read.copies import Copy
 from bitfit.data.read.formats import check_text_format, read_file
@@ -263,7 +263,7 @@ def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: 
     used = [chunk for split, rows in by_split.items() if split == "train" or columns.kind == "tags" for chunk in rows]
     values = [value for chunk in used for value in chunk.columns.get(columns.label, ())]
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    named = [text for value in flat if label_problem(value) is None and (text := label_text(value))]
+    named = [text for value in flat if _is_name(value) and (text := label_text(value))]
     labels = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
     if len(labels) < 2:
         only = f"one label alone ({', '.join(labels)})" if labels else "no labels"
@@ -272,6 +272,12 @@ def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: 
             f"The column '{columns.label}' of {source} has {only}; at least 2 are needed to learn a difference."
         )
     return tuple(sorted(labels, key=_label_order))
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a value names a class. In a foreign encoding it does too: the check of rows tells of it, by its row."""
+    problem = label_problem(value)
+    return problem is None or NOT_UTF8 in problem
 
 
 def _label_order(name: str) -> tuple[int, float, str]:
