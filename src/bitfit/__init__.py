@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from bitfit.training.checkpoint import Checkpoints as Checkpoints
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.config import TrainSettings as TrainSettings
+    from bitfit.training.findings import Finding as Finding
     from bitfit.training.rank import Ranking as Ranking
     from bitfit.training.rank import rank as rank
     from bitfit.training.run import Run as Run
@@ -80,6 +81,7 @@ _HOMES = {
     "Evaluation": "bitfit.inference.evaluate",
     "Examples": "bitfit.data.examples",
     "Family": "bitfit.methods.family",
+    "Finding": "bitfit.training.findings",
     "Head": "bitfit.backbone.heads",
     "InputFile": "bitfit.inference.predict_file",
     "InsertingFamily": "bitfit.methods.family",
@@ -137,6 +139,7 @@ __all__ = [
     "Evaluation",
     "Examples",
     "Family",
+    "Finding",
     "Head",
     "InputFile",
     "InsertingFamily",

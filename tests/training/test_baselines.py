@@ -13,7 +13,7 @@ from bitfit import TrainConfig
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import Metric, Task
 from bitfit.training import baselines
-from bitfit.training.baselines import PROBE, TFIDF, baseline_scores, comparison, frozen_features
+from bitfit.training.baselines import PROBE, TFIDF, baseline_scores, better_baselines, comparison, frozen_features
 from bitfit.watcher import Watcher
 from tests.models import VOCABULARY, tiny_backbone
 from tests.training.tiny_task import tiny_data
@@ -63,27 +63,25 @@ def test_a_run_says_which_rivals_are_better() -> None:
     assert run.scores["validation"]["accuracy"] < 0.8
     assert run.to_json()["baselines"] == run.delta.settings["baselines"] == run.baselines
     assert run.comparison.startswith("bitfit ")
-    assert "(validation accuracy). frozen probe and TF-IDF are better than bitfit here: try" in run.comparison
+    worse = next(finding for finding in run.findings if finding.code == "BF001")
+    assert worse.text == "frozen probe and TF-IDF are better than bitfit on validation"
 
 
 def test_the_line_has_the_usual_figures() -> None:
     task = separable().task
     line = comparison(task, "bitfit", 0.894, {"TF-IDF": 0.742, "frozen probe": 0.81})
     assert line == "bitfit 89.4, frozen probe 81.0, TF-IDF 74.2 (validation accuracy)"
-    assert "better" not in comparison(task, "bitfit", 0.8, {PROBE: 0.8})  # a tie is no win
-    assert comparison(task, "full", 0.7, {PROBE: 0.8}) == (
-        "full 70.0, frozen probe 80.0 (validation accuracy). frozen probe is better than full here: "
-        "try more epochs or another learning rate"
-    )
 
 
-def test_less_may_be_better() -> None:
+def test_a_tie_is_no_win_and_less_may_be_better() -> None:
+    assert better_baselines(separable().task, 0.8, {TFIDF: 0.9, PROBE: 0.8}) == [TFIDF]
     metrics: tuple[Metric, ...] = ("mean_squared_error",)
     task = replace(separable("number").task, metrics=metrics)
-    assert comparison(task, "bitfit", 0.5, {PROBE: 0.25}).startswith(
-        "bitfit 0.5000, frozen probe 0.2500 (validation mean_squared_error). frozen probe is better"
+    assert comparison(task, "bitfit", 0.5, {PROBE: 0.25}) == (
+        "bitfit 0.5000, frozen probe 0.2500 (validation mean_squared_error)"
     )
-    assert "better" not in comparison(task, "bitfit", 0.25, {PROBE: 0.5})
+    assert better_baselines(task, 0.5, {PROBE: 0.25}) == [PROBE]
+    assert better_baselines(task, 0.25, {PROBE: 0.5}) == []
 
 
 def test_a_number_has_a_probe_alone() -> None:

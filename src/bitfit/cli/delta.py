@@ -238,6 +238,8 @@ def _written(out: Path, delta: "Delta") -> str:
 
 
 def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
+    from bitfit.training.findings import Finding
+
     task = delta.task
     labels = f", labels {', '.join(task.labels[:MOST_SHOWN])}" if task.labels else ""
     lines = {
@@ -252,7 +254,8 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
             f"score on {split}": _scores(scores) + _rows(delta, split)
             for split, scores in in_order(task, delta.scores).items()
         },
-        **{name: _setting(value) for name, value in delta.settings.items() if name != "measured_on"},
+        **{name: _setting(value) for name, value in delta.settings.items() if name not in ("measured_on", "findings")},
+        **{one.code: f"{one.severity}: {one.text}" for one in Finding.all_of(delta.settings)},
         **{f"{package} version": version for package, version in delta.versions.items()},
     }
     for name, value in lines.items():

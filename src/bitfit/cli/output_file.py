@@ -27,6 +27,7 @@ MARKS = (
     "revision",
     "device",
     "baselines",
+    "findings",
     "calibration",
 )  # in a delta's settings, beside those of the training
 
@@ -154,6 +155,7 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
     """What a file still knows of its run."""
     from bitfit.data.examples import measured_text
     from bitfit.training.config import TrainConfig
+    from bitfit.training.findings import Finding
     from bitfit.training.run import Run
 
     settings = {f.name: delta.settings[f.name] for f in fields(TrainConfig) if f.name in delta.settings}
@@ -169,4 +171,5 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
         tokens_per_second=0.0,
         measured_on={name: measured_text(of) for name, of in delta.settings.get("measured_on", {}).items()},
         baselines=delta.settings.get("baselines", {}),
+        findings=Finding.all_of(delta.settings),
     )

@@ -201,6 +201,8 @@ def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
         console.print(f"{split}{of}{how}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     if run.comparison:
         console.print(run.comparison)
+    for finding in run.findings:
+        console.print(str(finding))
     console.print(f"{path}: {size / 1000:,.0f} KB  ({run.seconds:,.0f} s, {run.tokens_per_second:,.0f} tokens/s)")
 
 

@@ -70,17 +70,22 @@ def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say
 
 
 def comparison(task: Task, name: str, own: float, rivals: Mapping[str, float]) -> str:
-    """A run's score beside those of its rivals, in a line; it says so where one of them wins."""
+    """A run's score beside those of its rivals, in a line."""
     scale = 1 if task.metric in LESS_IS_BETTER else 100
     digits = 4 if scale == 1 else 1
-    rivals = {one: rivals[one] for one in (PROBE, TFIDF) if one in rivals}  # a file sorts its keys
-    listed = ", ".join(f"{one} {scale * value:.{digits}f}" for one, value in {name: own, **rivals}.items())
-    line = f"{listed} (validation {task.metric})"
-    ahead = [one for one, value in rivals.items() if better(task.metric, value, own)]
-    if not ahead:
-        return line
-    verb = "is" if len(ahead) == 1 else "are"
-    return f"{line}. {' and '.join(ahead)} {verb} better than {name} here: try more epochs or another learning rate"
+    listed = {name: own, **_usual_order(rivals)}
+    figures = ", ".join(f"{one} {scale * value:.{digits}f}" for one, value in listed.items())
+    return f"{figures} (validation {task.metric})"
+
+
+def better_baselines(task: Task, own: float, rivals: Mapping[str, float]) -> list[str]:
+    """Those that score higher than a run does."""
+    return [one for one, value in _usual_order(rivals).items() if better(task.metric, value, own)]
+
+
+def _usual_order(rivals: Mapping[str, float]) -> dict[str, float]:
+    """A file sorts its keys."""
+    return {one: rivals[one] for one in (PROBE, TFIDF) if one in rivals}
 
 
 def _labelled(examples: Examples) -> Examples:

@@ -18,6 +18,7 @@ from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import versions
 from bitfit.training.build import Built
+from bitfit.training.findings import Finding, score_findings, unlikely_labels
 from bitfit.training.loop import Training
 from bitfit.training.progress import Progress
 from bitfit.training.recipe import ResumableRequest
@@ -49,14 +50,17 @@ def make_run(outcome: Outcome, row: int) -> Run:
     stopped = training.stopped and not state.ended
     scores = _scores_of_best_epoch(state)
     marks: dict[str, Any] = {}
+    findings: list[Finding] = []
     if not stopped and not diverged:
         try:
             scores |= _further_scores(outcome, best)
-            marks |= _calibration(outcome, best)
+            answers = _validation_outputs(outcome, best)
+            marks |= _calibration(outcome, answers)
+            findings = _findings(outcome, row, answers, marks.get("calibration", {}).get("temperature", 1.0))
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True
     marks |= ({"stopped": True} if stopped else {}) | ({"diverged": diverged} if diverged else {})
-    return Run(
+    run = Run(
         delta=_delta(outcome, row, scores, marks),
         config=state.config,
         history=(*outcome.history, *state.history),
@@ -70,6 +74,7 @@ def make_run(outcome: Outcome, row: int) -> Run:
         diverged=diverged,
         measured_on=_measured(outcome, scores),
     )
+    return run.noting(findings)
 
 
 def slot_values(theta: ThetaMap, row: Tensor) -> dict[str, NDArray[np.float32]]:
@@ -104,17 +109,35 @@ def _further_scores(outcome: Outcome, best: Tensor) -> Scores:
     return scores
 
 
-def _calibration(outcome: Outcome, best: Tensor) -> dict[str, Any]:
-    """The temperature that suits the validation split, which is answered again: a run that was killed and goes on has
-    no outputs of an epoch before."""
+def _validation_outputs(outcome: Outcome, best: Tensor) -> NDArray[Any] | None:
+    """Of classes and numbers. The split is answered again: a run that was killed and goes on has no outputs of an
+    epoch before."""
     validation = outcome.data.splits.get("validation")
-    if outcome.data.task.kind != "class" or validation is None:
-        return {}
+    if outcome.data.task.kind not in ("class", "number") or validation is None:
+        return None
     values = outcome.phase.theta.tensors(best[None])
-    results = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, validation, 1))
-    known = known_rows(outcome.data.task, validation)
-    temperature = fitted_temperature(results[0].values[known], np.asarray(validation.labels)[known])
+    return outcome.training.budget.fit(partial(outputs, outcome.built.model, values, validation, 1))[0].values
+
+
+def _calibration(outcome: Outcome, answers: NDArray[Any] | None) -> dict[str, Any]:
+    """The temperature that suits the validation split."""
+    task = outcome.data.task
+    if task.kind != "class" or answers is None:
+        return {}
+    validation = outcome.data.splits["validation"]
+    known = known_rows(task, validation)
+    temperature = fitted_temperature(answers[known], np.asarray(validation.labels)[known])
     return {"calibration": {"temperature": temperature}}
+
+
+def _findings(outcome: Outcome, row: int, answers: NDArray[Any] | None, temperature: float) -> list[Finding]:
+    """What the row's epochs and its answers on validation tell."""
+    if answers is None:
+        return []
+    task, state = outcome.data.task, outcome.training.progress[row]
+    validation = outcome.data.splits["validation"]
+    found = score_findings(task, state.config, state.history, validation, answers)
+    return [*found, *unlikely_labels(task, validation, answers, temperature)] if task.kind == "class" else found
 
 
 def _measured(outcome: Outcome, scores: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What a training did: history, scores, settings, environment, and the delta."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from bitfit.errors import RequestError, TrainingError
 from bitfit.runtime.precision import environment
 from bitfit.training.baselines import comparison
 from bitfit.training.config import TrainConfig
+from bitfit.training.findings import Finding, baseline_findings, in_order
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +31,7 @@ class Run:
     diverged: str | None = None  # why it ended, where a loss was no longer finite; the delta is of an epoch before
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> rows, where needed of how many
     baselines: Mapping[str, float] = field(default_factory=dict)  # rival -> its main score on validation
+    findings: tuple[Finding, ...] = ()  # what it noticed about its data, scores and settings; warnings first
 
     def __repr__(self) -> str:
         metric = self.delta.task.metric
@@ -39,17 +41,32 @@ class Run:
 
     @property
     def comparison(self) -> str:
-        """The main score on validation beside the baselines', in a line that says who wins; empty without them."""
-        task = self.delta.task
-        own = self.scores.get("validation", {}).get(task.metric)
-        return comparison(task, self.delta.method, own, self.baselines) if self.baselines and own is not None else ""
+        """The main score on validation beside the baselines', in a line; empty without them."""
+        own = self._validation_score
+        return (
+            comparison(self.delta.task, self.delta.method, own, self.baselines)
+            if self.baselines and own is not None
+            else ""
+        )
+
+    @property
+    def _validation_score(self) -> float | None:
+        return self.scores.get("validation", {}).get(self.delta.task.metric)
 
     def beside(self, baselines: Mapping[str, float]) -> "Run":
         """The same run with its baselines, which its delta keeps."""
         if not baselines:
             return self
-        settings = {**self.delta.settings, "baselines": dict(baselines)}
-        return replace(self, baselines=baselines, delta=replace(self.delta, settings=settings))
+        run = replace(self, baselines=baselines, delta=_with_setting(self.delta, "baselines", dict(baselines)))
+        return run.noting(baseline_findings(self.delta.task, self.delta.method, self._validation_score, baselines))
+
+    def noting(self, findings: Iterable[Finding]) -> "Run":
+        """The same run with further findings, which its delta keeps."""
+        together = in_order([*self.findings, *findings])
+        if together == self.findings:
+            return self
+        delta = _with_setting(self.delta, "findings", [one.to_json() for one in together])
+        return replace(self, findings=together, delta=delta)
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain values, without the delta's tensors."""
@@ -63,6 +80,7 @@ class Run:
             "scores": {split: dict(scores) for split, scores in self.scores.items()},
             "measured_on": measured_json(self.measured_on),
             "baselines": dict(self.baselines),
+            "findings": [one.to_json() for one in self.findings],
             "best_epoch": self.best_epoch,
             "history": [dict(epoch) for epoch in self.history],
             "settings": self.config.to_json(),
@@ -72,6 +90,10 @@ class Run:
             "diverged": self.diverged,
             "environment": environment(),
         }
+
+
+def _with_setting(delta: Delta, name: str, value: Any) -> Delta:
+    return replace(delta, settings={**delta.settings, name: value})
 
 
 def best_run(runs: Sequence[Run]) -> int:

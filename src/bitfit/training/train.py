@@ -17,9 +17,10 @@ from bitfit.training.baselines import baseline_scores
 from bitfit.training.build import Built, build, may_share_a_pass
 from bitfit.training.checkpoint import Checkpoints
 from bitfit.training.config import TrainConfig, TrainSettings
+from bitfit.training.findings import data_findings, grid_findings, setting_findings
 from bitfit.training.phases import train_built
 from bitfit.training.recipe import Recipe, ResumableRequest
-from bitfit.training.run import Run
+from bitfit.training.run import Run, best_run
 from bitfit.watcher import Watcher
 
 _OTHERS = ("config", "options", "watcher", "checkpoints", "baselines")  # keywords of `train` beside the settings
@@ -95,7 +96,17 @@ def train_rows(
         if checkpoints is not None:
             checkpoints.remove()  # they lead to the same end
         raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
-    return [run.beside(rivals) for run in runs]
+    return _noted([run.beside(rivals) for run in runs], data)
+
+
+def _noted(runs: list[Run], data: TaskData) -> list[Run]:
+    """The runs with what their data, their settings and each other tell."""
+    of_data, task = data_findings(data), data.task
+    runs = [run.noting([*of_data, *setting_findings(run.config, run.delta.method, run.delta.slots)]) for run in runs]
+    best = best_run(runs)
+    scores = [None if run.diverged else run.scores.get("validation", {}).get(task.metric) for run in runs]
+    runs[best] = runs[best].noting(grid_findings([run.config for run in runs], scores, best, task))
+    return runs
 
 
 def shares_a_pass(backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> bool:
