@@ -375,11 +375,15 @@ def test_the_rivals_are_said_beside_the_score_and_a_finished_file_says_the_same(
     options = ["--model", model, "--epochs", "1", "--learning-rate", "1e-6"]
     command = ["train", str(tmp_path / "rows.csv"), *options, "--out", str(out)]
     assert run(command) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("bitfit ") and "probe" in line)
-    assert "(validation accuracy). " in line
+    lines = capsys.readouterr().out.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("bitfit ") and "probe" in line)
+    assert lines[at].endswith("(validation accuracy)")
+    assert lines[at + 1].startswith("BF001 warning: frozen probe and TF-IDF are better than bitfit on validation. Try ")
     assert run(command) == 0
-    assert line in capsys.readouterr().out.splitlines()
+    assert set(lines[at : at + 2]) < set(capsys.readouterr().out.splitlines())
     assert run([*command, "--json"]) == 0
-    assert set(told(capsys)[0]["baselines"]) == {"frozen probe", "TF-IDF"}
+    document = told(capsys)[0]
+    assert set(document["baselines"]) == {"frozen probe", "TF-IDF"}
+    assert document["findings"][0]["code"] == "BF001"
     assert run([*command, "--json", "--no-baselines", "--overwrite"]) == 0
     assert told(capsys)[0]["baselines"] == {}
