@@ -1,4 +1,4 @@
-"""What a training finds wrong with itself: its data, its score, its settings; each finding has a code and a remedy.
+"""What a training finds doubtful about its data, score and settings, each with a code and a remedy.
 
 docs/findings.md has a paragraph for each code. Nothing here depends on a clock, so the delta keeps the findings.
 """
