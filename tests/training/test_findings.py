@@ -12,6 +12,7 @@ import pytest
 import bitfit
 from bitfit import Examples, Finding, Slot, Task, TaskData, TrainConfig
 from bitfit.data.task import Metric
+from bitfit.methods.method import Method
 from bitfit.training import findings
 from bitfit.training.findings import (
     CODES,
@@ -186,7 +187,7 @@ def test_a_text_has_two_labels() -> None:
 )
 def test_b_k_is_named_where_it_cannot_move(method: str, inert: bool, raised: bool) -> None:
     slot = Slot("key.bias", (4,), None, inert=inert)
-    assert codes(setting_findings(TrainConfig(), method, [slot])) == (["BF012"] if raised else [])
+    assert codes(setting_findings(TrainConfig(), Method.parse(method), [slot])) == (["BF012"] if raised else [])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_bf16_is_asked_for_where_it_is_slow(
 ) -> None:
     monkeypatch.setattr(findings, "fast_bf16", lambda: fast)
     config = TrainConfig(precision=precision, device="cpu")
-    assert codes(setting_findings(config, "bitfit", [])) == (["BF013"] if raised else [])
+    assert codes(setting_findings(config, Method.parse("bitfit"), [])) == (["BF013"] if raised else [])
 
 
 def test_labels_look_wrong() -> None:

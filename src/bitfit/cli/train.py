@@ -12,6 +12,7 @@ from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import data_options, machine_options
 from bitfit.cli.output import json_option, note, result, table
 from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
+from bitfit.cli.wording import in_shell
 from bitfit.errors import RequestError
 from bitfit.files import file_name
 from bitfit.training.config import TrainConfig
@@ -202,7 +203,7 @@ def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
     if run.comparison:
         console.print(run.comparison)
     for finding in run.findings:
-        console.print(str(finding))
+        console.print(in_shell(str(finding)))
     console.print(f"{path}: {size / 1000:,.0f} KB  ({run.seconds:,.0f} s, {run.tokens_per_second:,.0f} tokens/s)")
 
 

@@ -112,6 +112,11 @@ class Method:
         return self.family.head_alone
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        """The terms that its name asks for; none where it asks for all there are."""
+        return self.family.name.terms
+
+    @property
     def is_bias_method(self) -> bool:
         """Is what changes the model's own biases, by name?"""
         return self.family.is_bias_method

@@ -19,7 +19,7 @@ from bitfit.data.task import LESS_IS_BETTER, Task
 from bitfit.inference.bootstrap import Interval, resampled
 from bitfit.inference.calibration import probabilities
 from bitfit.inference.metrics import known_rows
-from bitfit.methods.name import MethodName
+from bitfit.methods.method import Method
 from bitfit.methods.selection import Slot
 from bitfit.runtime.precision import fast_bf16
 from bitfit.training.baselines import better_baselines
@@ -43,12 +43,12 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "BF005": ("warning", "Label more examples of it, or merge it with another class."),
     "BF006": ("warning", "Look at its examples; label more of them, or train longer."),
     "BF007": ("warning", "Look at the labels; lower the learning rate or train longer."),
-    "BF008": ("info", "Raise --max-length (DataOptions(max_length=)), if the model reads as many."),
+    "BF008": ("info", "Raise the length, `DataOptions(max_length=...)`, if the model reads as many."),
     "BF009": ("warning", "Take them out of one of the splits: the score counts what was learnt by heart."),
     "BF010": ("warning", "Decide for one label, or take these texts out."),
     "BF011": ("warning", "Give the mean over several seeds, and do not choose by one seed's score."),
     "BF012": ("info", "Leave b_k out: it is saved and changes no answer."),
-    "BF013": ("info", "Use fp32, or leave --precision at auto."),
+    "BF013": ("info", "Use fp32, or leave the precision to be chosen."),
     "BF014": ("info", "Read them: a wrong label costs score here, and so it does in train."),
 }
 
@@ -241,11 +241,11 @@ def _two_labels(task: Task, texts: NDArray[np.bytes_], labels: NDArray[np.int64]
 # ---------------------------------------------------------------------- of the settings
 
 
-def setting_findings(config: TrainConfig, method: str, slots: Iterable[Slot]) -> list[Finding]:
+def setting_findings(config: TrainConfig, method: Method, slots: Iterable[Slot]) -> list[Finding]:
     """Of what was asked for and cannot help."""
     found = []
-    name = MethodName.parse(method)
-    if name.family == "bitfit" and {"b_k", "key"} & set(name.terms) and any(slot.inert for slot in slots):
+    asked = {"b_k", "key"} & set(method.terms)
+    if method.is_bias_method and asked and any(slot.inert for slot in slots):
         found.append(_finding("BF012", "attention gives b_k no gradient in this architecture: it cannot move"))
     if config.precision == "bf16" and chosen_device(config.device).type == "cpu" and not fast_bf16():
         found.append(_finding("BF013", "this processor does not multiply bf16 faster than fp32"))

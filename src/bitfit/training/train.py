@@ -102,7 +102,8 @@ def train_rows(
 def _noted(runs: list[Run], data: TaskData) -> list[Run]:
     """The runs with what their data, their settings and each other tell."""
     of_data, task = data_findings(data), data.task
-    runs = [run.noting([*of_data, *setting_findings(run.config, run.delta.method, run.delta.slots)]) for run in runs]
+    method = Method.of(runs[0].delta.method)
+    runs = [run.noting([*of_data, *setting_findings(run.config, method, run.delta.slots)]) for run in runs]
     best = best_run(runs)
     scores = [None if run.diverged else run.scores.get("validation", {}).get(task.metric) for run in runs]
     runs[best] = runs[best].noting(grid_findings([run.config for run in runs], scores, best, task))
