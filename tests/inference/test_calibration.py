@@ -11,6 +11,8 @@ from bitfit.errors import DeltaError, RequestError
 from bitfit.inference.calibration import calibration_of, expected_error, fitted_temperature, probabilities, threshold_of
 from tests.training.trained import TASKS, rows, trained
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 
 def sure(rows: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Logits that are `scale` times too large for the labels that are drawn of them."""

@@ -26,6 +26,8 @@ from bitfit.inference.predictor import Answer, Predictor
 from bitfit.watcher import Watcher
 from tests.training.trained import TASKS, rows, sentence, trained
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 SIZE = 23  # rows, in parts of 4
 ENDINGS = (".csv", ".jsonl", ".parquet")
 

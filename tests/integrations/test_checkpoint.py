@@ -29,6 +29,8 @@ from bitfit.integrations.checkpoint import merge
 from tests.delta.conftest import make_delta
 from tests.models import ARCHITECTURES, inputs, tiny_backbone
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 
 @pytest.mark.parametrize("method", ["bitfit", "bitfit[b_q]@0", "full", "frozen"])
 @pytest.mark.parametrize("model", ["bert", "gpt2"])

@@ -18,6 +18,8 @@ from bitfit.watcher import Watcher
 from tests.models import VOCABULARY, tiny_backbone
 from tests.training.tiny_task import tiny_data
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 SLOW = TrainConfig(learning_rate=1e-6, epochs=1, precision="fp32")  # a run that learns nothing
 MIDDLE = VOCABULARY // 2
 

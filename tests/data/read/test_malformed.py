@@ -15,6 +15,8 @@ from bitfit.data.read.source import load_task
 from bitfit.data.table import TaskTable
 from bitfit.errors import BitfitError, DataError
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 QUICK = settings(
     derandomize=True,
     max_examples=400,
