@@ -45,13 +45,7 @@ def some(examples: Examples, number: int) -> Examples:
     generator = np.random.default_rng(DRAW)
     rounds = -(-number // len(examples))
     which = np.concatenate([generator.permutation(len(examples)) for _ in range(rounds)])[:number]
-    pieces = [slice(examples.offsets[i], examples.offsets[i + 1]) for i in which]
-    return Examples(
-        ids=np.concatenate([examples.ids[piece] for piece in pieces]),
-        types=np.concatenate([examples.types[piece] for piece in pieces]),
-        offsets=np.concatenate([[0], np.cumsum(examples.lengths[which])]),
-        labels=np.asarray(examples.labels)[which],
-    )
+    return examples.only(which)
 
 
 def mean_attended(lengths: NDArray[np.int64]) -> float:

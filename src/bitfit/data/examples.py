@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,23 @@ class Examples:
     def tokens_of(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the pieces of these examples lie in the split, end to end."""
         return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in which])
+
+    def only(self, which: NDArray[np.int64]) -> "Examples":
+        """These examples alone, in this order."""
+        pieces = self.tokens_of(which) if len(which) else which
+        cuts = {len(self): which, len(self.ids): pieces}
+        source = {
+            name: values[cuts[len(values)]] if isinstance(values, np.ndarray) and len(values) in cuts else values
+            for name, values in self.source.items()
+        }
+        return replace(
+            self,
+            ids=self.ids[pieces],
+            types=self.types[pieces],
+            offsets=np.concatenate(([0], np.cumsum(self.lengths[which]))),
+            labels=self.labels[pieces if len(self.labels) == len(self.ids) else which],
+            source=source,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -98,7 +98,7 @@ def evaluate(
     out for validation; of data that has splits, test where it is labelled, else validation. `evaluation` says which
     rows these were. Columns, lengths and pooling are those of the training where no others are asked for.
     """
-    scored = scored_rows(backbone, delta, data, split, options=options, precision=precision, device=device)
+    scored = _scored(as_backbone(backbone), delta, data, split, DataOptions.of(options), precision, device)
     return score(scored.task, scored.examples, scored.outputs)
 
 
@@ -113,7 +113,7 @@ def evaluation(
     device: Device = "auto",
 ) -> Evaluation:
     """As `evaluate`, with the split, the number of rows and remarks: what the scores were measured on."""
-    scored = scored_rows(backbone, delta, data, split, options=options, precision=precision, device=device)
+    scored = _scored(as_backbone(backbone), delta, data, split, DataOptions.of(options), precision, device)
     task, examples, outputs = scored.task, scored.examples, scored.outputs
     scores = score(task, examples, outputs)
     whole = Evaluation(
@@ -127,7 +127,7 @@ def evaluation(
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredRows:
+class _ScoredRows:
     """One split's examples with what the model answers to them, and the texts where they are known."""
 
     task: Task
@@ -139,19 +139,16 @@ class ScoredRows:
     table: pa.Table | None  # the rows before they were tokenized; None where the data came tokenized
 
 
-def scored_rows(
-    backbone: Backbone | str | Path,
+def _scored(
+    backbone: Backbone,
     delta: Delta,
-    data: Data | None = None,
-    split: str | None = None,
-    *,
-    options: DataOptions | Mapping[str, Any] | None = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-) -> ScoredRows:
+    data: Data | None,
+    split: str | None,
+    options: DataOptions,
+    precision: Precision,
+    device: Device,
+) -> _ScoredRows:
     """What `evaluation` looks at: the rows and the model's answers."""
-    backbone = as_backbone(backbone)
-    options = DataOptions.of(options)
     _refuse_idle(options, split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
     found = _data(backbone, delta, asked, split, options)
@@ -165,10 +162,10 @@ def scored_rows(
     outputs = Predictor(backbone, delta, precision, notes.append, device).outputs(examples)
     notes += _other_rows(delta, read, chosen)
     table = None if found.tables is None else found.tables[chosen]
-    return ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
+    return _ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
 
 
-def _details(scored: ScoredRows, temperature: float | None) -> dict[str, Any]:
+def _details(scored: _ScoredRows, temperature: float | None) -> dict[str, Any]:
     """What the scores of classes or numbers are made of, over the rows with a label."""
     task, known = scored.task, known_rows(scored.task, scored.examples)
     labels, outputs = np.asarray(scored.examples.labels)[known], scored.outputs[known]

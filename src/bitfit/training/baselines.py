@@ -90,7 +90,7 @@ def _usual_order(rivals: Mapping[str, float]) -> dict[str, float]:
 
 def _labelled(examples: Examples) -> Examples:
     known = ~np.isnan(examples.labels) if examples.labels.dtype.kind == "f" else examples.labels >= 0
-    return examples if known.all() else _only(examples, np.flatnonzero(known))
+    return examples if known.all() else examples.only(np.flatnonzero(known))
 
 
 def _sample(examples: Examples, name: str, positions_per_token: int = 1) -> Examples:
@@ -98,19 +98,12 @@ def _sample(examples: Examples, name: str, positions_per_token: int = 1) -> Exam
     drawn = np.argsort(np.random.PCG64(0).random_raw(len(examples)), kind="stable")[: MOST_EXAMPLES[name]]
     positions = np.cumsum(examples.lengths[drawn]) * positions_per_token
     drawn = drawn[: max(1, int(np.searchsorted(positions, MOST_TOKENS[name], side="right")))]
-    return examples if len(drawn) == len(examples) else _only(examples, np.sort(drawn))
+    return examples if len(drawn) == len(examples) else examples.only(np.sort(drawn))
 
 
 def _say_size(name: str, some: Examples, examples: Examples, say: Say) -> None:
     if some is not examples:
         say(f"{name}, to compare with, learns from {len(some):,} of {len(examples):,} training examples")
-
-
-def _only(examples: Examples, which: NDArray[np.int64]) -> Examples:
-    pieces = examples.tokens_of(which) if len(which) else which
-    offsets = np.concatenate([[0], np.cumsum(examples.lengths[which])]).astype(np.int64)
-    source = {name: examples.source[name][which] for name in ("pixels",) if name in examples.source}
-    return Examples(examples.ids[pieces], examples.types[pieces], offsets, examples.labels[which], source=source)
 
 
 def _too_little(train: Examples, validation: Examples) -> str:

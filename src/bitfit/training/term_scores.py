@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bitfit.backbone.task_model import head_start
-from bitfit.data.examples import Examples, TaskData
+from bitfit.data.examples import TaskData
 from bitfit.inference.outputs import batch_of, labels_of, losses
 from bitfit.methods.budget import Scored, affordable_terms
 from bitfit.methods.method import select
@@ -92,27 +92,12 @@ def _passes(sample: Sample) -> Iterator[NDArray[np.int64]]:
 
 def _change(sample: Sample) -> Tensor:
     """How far each number moves in one epoch over the sample, in the loop that trains everything; (P,)."""
-    train = _subset(sample.data.splits["train"], sample.which)
+    train = sample.data.splits["train"].only(sample.which)
     data = replace(sample.data, splits={"train": train}, notes=())
     config = replace(sample.config, epochs=1, patience=None)
     training = Training(Job(sample.model, sample.theta, data, (config,), sample.start[None].clone()), Watcher())
     training.run()
     return (training.best[0] - sample.start).abs()
-
-
-def _subset(examples: Examples, which: NDArray[np.int64]) -> Examples:
-    """These examples alone."""
-    pieces = examples.tokens_of(which)
-    offsets = np.concatenate(([0], np.cumsum(examples.lengths[which])))
-    labels = examples.labels[pieces if len(examples.labels) == len(examples.ids) else which]
-    cuts = {len(examples): which, len(examples.ids): pieces}
-    source = {
-        name: values[cuts[len(values)]] if isinstance(values, np.ndarray) and len(values) in cuts else values
-        for name, values in examples.source.items()
-    }
-    return replace(
-        examples, ids=examples.ids[pieces], types=examples.types[pieces], offsets=offsets, labels=labels, source=source
-    )
 
 
 def _spans(theta: ThetaMap) -> dict[tuple[str, str], tuple[int, int]]:

@@ -96,13 +96,12 @@ def train_rows(
         if checkpoints is not None:
             checkpoints.remove()  # they lead to the same end
         raise TrainingError("\n".join(dict.fromkeys(str(run.diverged) for run in runs)))
-    return _noted([run.beside(rivals) for run in runs], data)
+    return _noted([run.beside(rivals) for run in runs], data, method)
 
 
-def _noted(runs: list[Run], data: TaskData) -> list[Run]:
+def _noted(runs: list[Run], data: TaskData, method: Method) -> list[Run]:
     """The runs with what their data, their settings and each other tell."""
     of_data, task = data_findings(data), data.task
-    method = Method.of(runs[0].delta.method)
     runs = [run.noting([*of_data, *setting_findings(run.config, method, run.delta.slots)]) for run in runs]
     best = best_run(runs)
     scores = [None if run.diverged else run.scores.get("validation", {}).get(task.metric) for run in runs]
