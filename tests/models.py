@@ -92,17 +92,22 @@ def inputs(model_type: str, sizes: tuple[int, ...] = (9, 9)) -> dict[str, torch.
 
 
 @cache
+def _as_bert_joins() -> processors.TemplateProcessing:
+    """The special pieces around a text or a pair."""
+    return processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Sixty words w4 ... w63 and the special pieces, pairs as BERT joins them."""
     special = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
     words = {f"w{number}": number for number in range(4, VOCABULARY)}
     core = Tokenizer(models.WordLevel({**special, **words}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
+    core.post_processor = _as_bert_joins()
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="[PAD]",
@@ -126,11 +131,7 @@ def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
+    backend.post_processor = _as_bert_joins()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="[PAD]",
