@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from bitfit.inference.calibration import Threshold as Threshold
     from bitfit.inference.compare import PairedComparison as PairedComparison
     from bitfit.inference.compare import compare as compare
-    from bitfit.inference.evaluate import Evaluation as Evaluation
     from bitfit.inference.evaluate import evaluate as evaluate
     from bitfit.inference.evaluate import evaluation as evaluation
+    from bitfit.inference.evaluation import Evaluation as Evaluation
     from bitfit.inference.figures import draw_evaluation as draw_evaluation
     from bitfit.inference.predict_file import InputFile as InputFile
     from bitfit.inference.predict_file import Written as Written
@@ -78,7 +78,7 @@ _HOMES = {
     "Confusion": "bitfit.inference.report",
     "DataOptions": "bitfit.data.options",
     "Delta": "bitfit.delta.delta",
-    "Evaluation": "bitfit.inference.evaluate",
+    "Evaluation": "bitfit.inference.evaluation",
     "Examples": "bitfit.data.examples",
     "Family": "bitfit.methods.family",
     "Finding": "bitfit.training.findings",

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitfit.cli import output
-from bitfit.cli.eval import show
+from bitfit.cli.evaluated import show
 from bitfit.cli.main import run
 from bitfit.data.encode.encoder import tokenize
-from bitfit.inference.evaluate import Evaluation
+from bitfit.inference.evaluation import Evaluation
 from bitfit.inference.report import class_report
 from tests.training.trained import sentence
 
@@ -87,7 +87,7 @@ def test_what_the_scores_are_made_of_is_shown_and_drawn(trained: Path, capsys: C
     assert sum(map(sum, found["report"]["confusion"])) == 12
     assert run(["eval", str(trained / "a.safetensors"), "--task", str(other)]) == 0
     shown = capsys.readouterr().out
-    assert "95 % interval of accuracy: " in shown
+    assert "95 % interval of accuracy on all: " in shown
     assert "precision" in shown
     assert re.search(r"\d of 6 '(glad|sad)' (was|were) answered '(glad|sad)'", shown)
 

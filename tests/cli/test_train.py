@@ -387,3 +387,59 @@ def test_the_rivals_are_said_beside_the_score_and_a_finished_file_says_the_same(
     assert document["findings"][0]["code"] == "BF001"
     assert run([*command, "--json", "--no-baselines", "--overwrite"]) == 0
     assert told(capsys)[0]["baselines"] == {}
+
+
+def test_the_end_says_what_the_score_on_validation_is_made_of(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command[:-1]) == 0
+    said = capsys.readouterr().out
+    for words in ("95 % interval of accuracy on validation: ", "expected calibration error", "precision", "support"):
+        assert words in said
+    assert run([*command, "--overwrite"]) == 0
+    document, _ = told(capsys)
+    found = document["validation"]
+    assert found["scores"] == document["scores"]["validation"]
+    assert [one["label"] for one in found["report"]["classes"]] == ["high", "low"]
+    assert found["interval"][0] <= found["scores"]["accuracy"] <= found["interval"][1]
+    assert document["threshold"] is None
+    assert "threshold" not in bitfit.Delta.load(document["delta"]).settings["calibration"]
+
+
+def test_the_threshold_of_a_precision_is_kept_in_the_file(
+    command: list[str], model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--precision-at", "0.1"]) == 0
+    document, _ = told(capsys)
+    assert document["threshold"]["confidence"] == 0, "all answers together are as precise"
+    delta = bitfit.Delta.load(document["delta"])
+    assert (delta.threshold, delta.settings["calibration"]["precision"]) == (0, 0.1)
+    assert run([*command, "--precision-at", "0.1"]) == 0
+    assert told(capsys)[0]["finished_before"] is True
+    assert run([*command, "--precision-at", "0.9"]) == 2
+    complaint = capsys.readouterr().err
+    assert "is finished and has a threshold for a precision of 0.1. `bitfit eval" in complaint
+    found = run(["eval", document["delta"], "--task", command[1], "--split", "validation", "--precision-at", "0.1"])
+    assert found == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "extra", "words"),
+    [
+        ("", ["--precision-at", "2"], "--precision-at takes a number above 0 and at most 1; found 2."),
+        (
+            "text,label\n" + "".join(f"w{number + 4},{number / 4}\n" for number in range(30)),
+            ["--precision-at", "0.9"],
+            "--precision-at needs classes and a validation split; 'numbers' has answers of kind 'number'.",
+        ),
+    ],
+)
+def test_a_threshold_that_cannot_be_is_refused_before_the_work(
+    command: list[str], tmp_path: Path, rows: str, extra: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if rows:
+        (tmp_path / "numbers.csv").write_text(rows)
+        command[1] = str(tmp_path / "numbers.csv")
+    assert run([*command, *extra]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bitfit.errors import MissingExtraError, RequestError
-from bitfit.inference.evaluate import Evaluation
+from bitfit.inference.evaluation import Evaluation
 from bitfit.inference.figures import draw_evaluation
 from bitfit.inference.report import ClassReport, Confusion, NumberReport, class_report, number_report
 

@@ -12,6 +12,7 @@ import pytest
 import bitfit
 from bitfit import Examples, Finding, Slot, Task, TaskData, TrainConfig
 from bitfit.data.task import Metric
+from bitfit.inference.bootstrap import Interval, resampled
 from bitfit.methods.method import Method
 from bitfit.training import findings
 from bitfit.training.findings import (
@@ -19,6 +20,7 @@ from bitfit.training.findings import (
     baseline_findings,
     data_findings,
     grid_findings,
+    interval_findings,
     score_findings,
     setting_findings,
     unlikely_labels,
@@ -110,12 +112,13 @@ def test_a_run_that_patience_ended_early_does_not_improve() -> None:
 def test_validation_is_too_small_to_tell() -> None:
     labels = ENOUGH * 10
     half = [label if number % 2 else (label + 1) % 3 for number, label in enumerate(labels)]
-    [found] = score_findings(MOOD, TrainConfig(epochs=1), history(0.5), texts(labels), logits(half))
+    [found] = interval_findings(MOOD, 300, Interval.of(resampled(MOOD, texts(labels), logits(half))))
     assert found.code == "BF004"
     assert re.fullmatch(
         r"300 rows of validation are few: the true accuracy may lie anywhere between 4\d\.\d and 5\d\.\d", found.text
     )
-    assert score_findings(MOOD, TrainConfig(epochs=1), history(0.5), texts(labels * 10), logits(half * 10)) == []
+    more = Interval.of(resampled(MOOD, texts(labels * 10), logits(half * 10)))
+    assert interval_findings(MOOD, 3000, more) == []
 
 
 def test_an_error_in_the_units_of_the_answers_has_no_points() -> None:
@@ -124,6 +127,7 @@ def test_an_error_in_the_units_of_the_answers_has_no_points() -> None:
     few = replace(texts([0, 1, 2]), labels=np.array([0, 1, 2], np.float32))
     scores = history(9.0, 1.0, metric=metrics[0])
     assert score_findings(task, TrainConfig(epochs=2), scores, few, np.array([2.0, 0.0, 1.0])) == []
+    assert interval_findings(task, 3, Interval(1.0, 9.0)) == []
 
 
 def test_a_class_has_few_examples() -> None:

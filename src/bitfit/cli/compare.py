@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bitfit.inference.compare import PairedComparison
-    from bitfit.inference.evaluate import Evaluation
+    from bitfit.inference.evaluation import Evaluation
 
 
 @click.command("compare")

@@ -5,24 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitfit.cli.evaluated import show
 from bitfit.cli.options import backbone_of, data_options_but, machine_options, overwrite_option
-from bitfit.cli.output import json_option, log, plain, result, table
+from bitfit.cli.output import json_option, log, result
 from bitfit.cli.output_file import check_new, check_writable
 from bitfit.cli.wording import in_shell
 from bitfit.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
     from bitfit.delta.delta import Delta
-    from bitfit.inference.calibration import Calibration, Threshold
-    from bitfit.inference.evaluate import Evaluation
-    from bitfit.inference.report import ClassReport, ClassScores
-
-MOST_CLASSES = 20  # of a table on a terminal; --json has them all
-MOST_CONFUSIONS = 5
+    from bitfit.inference.calibration import Threshold
+    from bitfit.inference.evaluation import Evaluation
 
 
 @click.command("eval")
@@ -73,7 +66,6 @@ def command(
     expected_error_by_chance, bins: [{confidence, accuracy, rows}]}, the threshold {precision, confidence, coverage,
     reached}.
     """
-    from bitfit.data.examples import measured_json
     from bitfit.delta.delta import Delta
     from bitfit.inference.evaluate import evaluation
 
@@ -99,12 +91,7 @@ def command(
     document = {
         "delta": str(file),
         "task": task or delta.task.name,
-        "split": evaluated.split,
-        "measured_on": measured_json({evaluated.split: evaluated.measured_on})[evaluated.split],
-        "scores": dict(evaluated.scores),
-        "interval": evaluated.interval.to_json(),
-        "report": None if evaluated.report is None else evaluated.report.to_json(),
-        "calibration": None if evaluated.calibration is None else evaluated.calibration.to_json(),
+        **evaluated.to_json(),
         "threshold": None if threshold is None else threshold.to_json(),
         "notes": notes,
     }
@@ -132,15 +119,6 @@ def _write_threshold(delta: "Delta", threshold: "Threshold", out: Path) -> None:
     log().print(f"{out}: the delta, unsure below a confidence of {threshold.confidence:g}")
 
 
-def _threshold_in_words(threshold: "Threshold") -> str:
-    if threshold.confidence is None:
-        return f"no confidence is enough for a precision of {threshold.precision:g}"
-    return (
-        f"precision {threshold.reached:.4f} at a confidence of {threshold.confidence:.4f} or more: "
-        f"{threshold.coverage:.1%} of the rows"
-    )
-
-
 def _check_errors(errors: Path) -> None:
     from bitfit.data.write.formats import check_ending
 
@@ -155,62 +133,3 @@ def _write_errors(evaluated: "Evaluation", errors: Path) -> None:
     columns = zip(hardest.column_names, hardest.columns, strict=True)
     write_rows(errors, {name: column.to_pylist() for name, column in columns})
     log().print(f"{errors}: {hardest.num_rows:,} rows, the most confident errors first")
-
-
-def show(console: "Console", evaluated: "Evaluation", threshold: "Threshold | None" = None) -> None:
-    """What a person reads: scores, their interval, then what they are made of."""
-    from bitfit.inference.report import ClassReport, NumberReport
-
-    scores, report = evaluated.scores, evaluated.report
-    console.print(f"{evaluated.split} ({evaluated.measured_on}): {_words(scores)}")
-    low, high = evaluated.interval.to_json()
-    console.print(f"95 % interval of {next(iter(scores))}: {low:.4f} to {high:.4f}")
-    if isinstance(report, NumberReport):
-        console.print(_words({"mean absolute error": report.mean_absolute_error, "r": report.pearson}))
-    if evaluated.calibration is not None:
-        _show_calibration(console, evaluated.calibration)
-    if threshold is not None:
-        console.print(_threshold_in_words(threshold))
-    if isinstance(report, ClassReport):
-        _show_classes(console, report)
-
-
-def _show_calibration(console: "Console", calibration: "Calibration") -> None:
-    before, after = calibration.error_before, calibration.error_after
-    if after is None:
-        console.print(f"expected calibration error {before:.4f}; the delta has no temperature: train it again for one")
-    else:
-        chance = f"{calibration.error_by_chance:.4f} of so many rows by chance alone"
-        console.print(f"expected calibration error {after:.4f}, without the temperature {before:.4f} ({chance})")
-
-
-def _show_classes(console: "Console", report: "ClassReport") -> None:
-    """A line for each class, then the largest confusions."""
-    more = {"macro F1": report.macro_f1, "weighted F1": report.weighted_f1}
-    two = {"ROC AUC": report.roc_auc, "average precision": report.average_precision}
-    console.print(_words(more | {name: value for name, value in two.items() if value is not None}))
-    shown = _worst_and_largest(report.classes)
-    rows = [
-        (plain(one.label), f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}")
-        for one in shown
-    ]
-    console.print(table("", ("class", "precision", "recall", "F1", "support"), rows))
-    if len(shown) < len(report.classes):
-        console.print(f"{len(report.classes) - len(shown)} more classes: --json has them all")
-    for one in report.confusions[:MOST_CONFUSIONS]:
-        label, answer = plain(one.label), plain(one.answer)
-        verb = "was" if one.count == 1 else "were"
-        console.print(f"{one.count:,} of {one.support:,} '{label}' {verb} answered '{answer}'")
-
-
-def _worst_and_largest(classes: "Sequence[ClassScores]") -> "list[ClassScores]":
-    """All classes, the worst first; of many, the worst half of what is shown and then the largest of the others."""
-    worst = sorted(classes, key=lambda one: (one.f1, -one.support))
-    if len(worst) <= MOST_CLASSES:
-        return worst
-    largest = sorted(worst[MOST_CLASSES // 2 :], key=lambda one: -one.support)
-    return [*worst[: MOST_CLASSES // 2], *largest[: MOST_CLASSES // 2]]
-
-
-def _words(scores: Any) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())

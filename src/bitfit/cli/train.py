@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bitfit.cli.evaluated import show_figures
 from bitfit.cli.main import INTERRUPTED
 from bitfit.cli.options import data_options, machine_options
 from bitfit.cli.output import json_option, note, result, table
@@ -20,9 +21,12 @@ from bitfit.training.config import TrainConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bitfit.data.examples import TaskData
+    from bitfit.inference.calibration import Threshold
     from bitfit.training.run import Run
 
 
+MOST_CLASSES = 10  # of the table at the end; `bitfit eval` shows more, --json all of them
 HEADS = click.Choice(["full", "bias", "frozen"])
 SEED_HELP = "Decides the head's start, the order of the data and the dropout."
 
@@ -68,6 +72,12 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
 @click.option(
     "--no-baselines", is_flag=True, help="Leave out what a linear probe on the frozen model and TF-IDF reach."
 )
+@click.option(
+    "--precision-at",
+    type=float,
+    metavar="SHARE",
+    help="Find the confidence on validation above which so many answers are right; below it `predict` is unsure.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: TASK-METHOD.safetensors.")
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped. So does the same command without it.")
 @click.option("--overwrite", is_flag=True, help="Start afresh, whatever a run has left at --out.")
@@ -88,6 +98,10 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     Several learning rates or seeds make a grid, trained together; the best run is kept. A run that was killed, at any
     moment, goes on when the same command is given again, and ends with the same file. Ctrl-C and SIGTERM end a run
     early with what was best so far. The same command on a finished file trains nothing and shows its scores.
+
+    --json: {delta, task, method, scores, measured_on, baselines, findings, history, settings, ...; validation: scores,
+    interval, report and calibration of the best run, as `bitfit eval --json` has them, null for tags and spans;
+    threshold; grid: the runs, where there are several}
     """
     configs = _configs(given, click.get_current_context())
     from bitfit.backbone.load import load
@@ -110,12 +124,15 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         for text in data.notes:
             note(text)
         return _estimate(backbone, data, how, configs, as_json)
+    precision_at = given["precision_at"]
+    _check_precision(precision_at, data)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
     output = OutputFile(path, checkpoints, Recipe.of(backbone, data, how, configs).asked())
     finished = output.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
     if finished is not None:
+        _check_same_precision(precision_at, finished, path)
         document = {"delta": str(path), "finished_before": True, **finished.to_json()}
-        result(as_json, document, lambda console: _show(console, [finished], 0, path))
+        result(as_json, document, lambda console: _show(console, [finished], 0, path, None))
         return 0
     with output.alone():
         with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
@@ -133,11 +150,14 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
             )
         best = best_run(runs)
         stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
+        threshold = None if precision_at is None else _maybe_get_threshold(runs[best], precision_at)
+        if threshold is not None:
+            runs[best] = runs[best].unsure_below(threshold)
         output.write(runs[best], stopped)
-    document = {"delta": str(path), **runs[best].to_json()}
+    document = {"delta": str(path), **runs[best].to_json(), **_of_validation(runs[best], threshold)}
     if len(runs) > 1:
         document["grid"] = [run.to_json() for run in runs]
-    result(as_json, document, lambda console: _show(console, runs, best, path))
+    result(as_json, document, lambda console: _show(console, runs, best, path, threshold))
     return INTERRUPTED if stopped else 0
 
 
@@ -188,7 +208,42 @@ def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
         raise RequestError(f"{option} takes numbers with commas between them; found '{text}'.") from None
 
 
-def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
+def _check_precision(precision_at: float | None, data: "TaskData") -> None:
+    """Before the work: a threshold is one of classes, found on validation."""
+    if precision_at is None:
+        return
+    if not 0 < precision_at <= 1:
+        raise RequestError(f"--precision-at takes a number above 0 and at most 1; found {precision_at:g}.")
+    if data.task.kind != "class" or "validation" not in data.splits:
+        what = "no validation" if data.task.kind == "class" else f"answers of kind '{data.task.kind}'"
+        raise RequestError(f"--precision-at needs classes and a validation split; '{data.task.name}' has {what}.")
+
+
+def _check_same_precision(precision_at: float | None, finished: "Run", path: Path) -> None:
+    """A finished file keeps the threshold that it has."""
+    there = finished.delta.settings.get("calibration", {}).get("precision")
+    if precision_at not in (None, there):
+        what = "no threshold" if there is None else f"a threshold for a precision of {there:g}"
+        remedy = f"bitfit eval {path} --split validation --precision-at {precision_at:g} --out NEW"
+        raise RequestError(f"{path} is finished and has {what}. `{remedy}` finds one; --overwrite trains it anew.")
+
+
+def _maybe_get_threshold(run: "Run", precision_at: float) -> "Threshold | None":
+    """None where the run was stopped before its answers on validation were looked at."""
+    if run.validation is None:
+        note("There is no threshold: the run was stopped before its answers on validation were looked at.")
+        return None
+    return run.validation.threshold(precision_at)
+
+
+def _of_validation(run: "Run", threshold: "Threshold | None") -> dict[str, Any]:
+    return {
+        "validation": None if run.validation is None else run.validation.to_json(),
+        "threshold": None if threshold is None else threshold.to_json(),
+    }
+
+
+def _show(console: "Console", runs: "list[Run]", best: int, path: Path, threshold: "Threshold | None") -> None:
     """What came of it, for a person."""
     run = runs[best]
     if len(runs) > 1:
@@ -200,6 +255,8 @@ def _show(console: "Console", runs: "list[Run]", best: int, path: Path) -> None:
         of = f" ({run.measured_on[split]})" if split in run.measured_on else ""
         how = ", while it learnt, with dropout" if split == "train" else ""
         console.print(f"{split}{of}{how}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    if run.validation is not None:
+        show_figures(console, run.validation, threshold, MOST_CLASSES)
     if run.comparison:
         console.print(run.comparison)
     for finding in run.findings:

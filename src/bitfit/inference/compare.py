@@ -7,7 +7,7 @@ import numpy as np
 
 from bitfit.errors import RequestError
 from bitfit.inference.bootstrap import LEVEL, Interval
-from bitfit.inference.evaluate import Evaluation
+from bitfit.inference.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from bitfit.backbone.device import Device
 from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.catalog import KNOWN
-from bitfit.data.examples import Examples, TaskData, digest
+from bitfit.data.examples import TaskData, digest
 from bitfit.data.options import DataOptions, option
 from bitfit.data.read.memory import SOURCE, Rows, has_splits
 from bitfit.data.read.own_rows import ALL, labelled_rows
@@ -21,65 +19,13 @@ from bitfit.data.table import TaskTable
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
-from bitfit.inference.bootstrap import Floats, Interval, resampled
-from bitfit.inference.calibration import Calibration, Threshold, calibration_of, probabilities, threshold_of
-from bitfit.inference.metrics import known_rows, score
+from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
+from bitfit.inference.metrics import score
 from bitfit.inference.predictor import Predictor
-from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report
 from bitfit.inference.task_data import Data, task_data
 from bitfit.runtime.precision import Precision
 
-ANSWER, CONFIDENCE, ERROR = "answer", "confidence", "error"  # columns beside the task's own
-MOST_HARDEST = 100  # least certain rows, or largest errors; wrong labels are all there
 PREFERRED = ("test", "validation")  # where no split is asked for: the first of them that has labels
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
-    """Scores, and what they are of."""
-
-    split: str
-    scores: Mapping[str, float]
-    measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
-    resampled: Floats  # the main score of each of 1,000 draws of the rows
-    report: ClassReport | NumberReport | None = None  # None for tags and spans
-    calibration: Calibration | None = None  # of classes
-    # Each labelled row of classes and numbers: its texts, label and answer, and the answer's confidence or error. Texts
-    # are not there where the data came tokenized, nor images.
-    rows: pa.Table | None = None
-    notes: tuple[str, ...] = ()  # shown with the scores
-
-    def __repr__(self) -> str:
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
-        return f"Evaluation({self.split!r} of {self.measured_on}: {scores})"
-
-    @property
-    def interval(self) -> Interval:
-        """Of the main score, the first."""
-        return Interval.of(self.resampled)
-
-    def threshold(self, precision: float) -> Threshold:
-        """The confidence above which answers are this precise on these rows; `Delta.with_threshold` keeps it."""
-        if self.rows is None or self.calibration is None:
-            raise RequestError("A threshold is one of the confidence in a class; this task has no classes.")
-        if not 0 < precision <= 1:
-            raise RequestError(f"A precision is a number above 0 and at most 1; found {precision}.")
-        label, answer, confidence = (column.to_numpy() for column in self.rows.columns[-3:])
-        return threshold_of(confidence, label == answer, precision)
-
-    def hardest(self) -> pa.Table:
-        """The errors, the most confident (of numbers the largest) first, then the right answers that are least certain;
-        the column `why` tells them apart."""
-        if self.rows is None:
-            raise RequestError("There are hardest rows of classes and of numbers; a task of tags or spans has none.")
-        label, answer, confidence = (column.to_numpy() for column in self.rows.columns[-3:])
-        if self.calibration is None:  # numbers: the last column is the error
-            return self.rows.take(np.argsort(-confidence, kind="stable")[:MOST_HARDEST])
-        wrong, right = np.flatnonzero(label != answer), np.flatnonzero(label == answer)
-        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-        right = right[np.argsort(confidence[right], kind="stable")][:MOST_HARDEST]
-        why = pa.array(["wrong"] * len(wrong) + ["uncertain"] * len(right), pa.string())
-        return self.rows.take(np.concatenate([wrong, right])).append_column("why", why)
 
 
 def evaluate(
@@ -114,29 +60,7 @@ def evaluation(
 ) -> Evaluation:
     """As `evaluate`, with the split, the number of rows and remarks: what the scores were measured on."""
     scored = _scored(as_backbone(backbone), delta, data, split, DataOptions.of(options), precision, device)
-    task, examples, outputs = scored.task, scored.examples, scored.outputs
-    scores = score(task, examples, outputs)
-    whole = Evaluation(
-        scored.split,
-        scores,
-        scored.measured_on,
-        resampled(task, examples, outputs),
-        notes=scored.notes,
-    )
-    return replace(whole, **_details(scored, delta.temperature)) if task.kind in ("class", "number") else whole
-
-
-@dataclass(frozen=True, eq=False)
-class _ScoredRows:
-    """One split's examples with what the model answers to them, and the texts where they are known."""
-
-    task: Task
-    split: str
-    examples: Examples
-    outputs: NDArray[Any]  # as `score` takes them
-    measured_on: str
-    notes: tuple[str, ...]
-    table: pa.Table | None  # the rows before they were tokenized; None where the data came tokenized
+    return evaluation_of(scored, delta.temperature)
 
 
 def _scored(
@@ -147,7 +71,7 @@ def _scored(
     options: DataOptions,
     precision: Precision,
     device: Device,
-) -> _ScoredRows:
+) -> ScoredRows:
     """What `evaluation` looks at: the rows and the model's answers."""
     _refuse_idle(options, split, delta.task)
     asked = delta.task.name if data is None else str(data) if isinstance(data, Path) else data
@@ -162,36 +86,7 @@ def _scored(
     outputs = Predictor(backbone, delta, precision, notes.append, device).outputs(examples)
     notes += _other_rows(delta, read, chosen)
     table = None if found.tables is None else found.tables[chosen]
-    return _ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
-
-
-def _details(scored: _ScoredRows, temperature: float | None) -> dict[str, Any]:
-    """What the scores of classes or numbers are made of, over the rows with a label."""
-    task, known = scored.task, known_rows(scored.task, scored.examples)
-    labels, outputs = np.asarray(scored.examples.labels)[known], scored.outputs[known]
-    texts = {} if scored.table is None else _texts(scored.table.filter(pa.array(known)), task)
-    if task.kind == "number":
-        columns = {task.label: labels, ANSWER: outputs, ERROR: np.abs(labels - outputs)}
-        return {"report": number_report(labels, outputs), "rows": _joined(texts, columns)}
-    names, answers = np.array(task.labels, object), outputs.argmax(axis=1)
-    confidence = probabilities(outputs, temperature or 1.0).max(axis=1)
-    columns = {task.label: names[labels], ANSWER: names[answers], CONFIDENCE: confidence}
-    return {
-        "report": class_report(task.labels, labels, outputs),
-        "calibration": calibration_of(outputs, labels, temperature),
-        "rows": _joined(texts, columns),
-    }
-
-
-def _texts(table: pa.Table, task: Task) -> dict[str, Any]:
-    """The columns of texts; images are no texts."""
-    return {name: table[name] for name in task.texts if not pa.types.is_large_binary(table.schema.field(name).type)}
-
-
-def _joined(texts: Mapping[str, Any], columns: Mapping[str, Any]) -> pa.Table:
-    """Columns side by side, the texts first; where a text's column has the name of another, that one gets a dash."""
-    names = [f"{name}_" if name in texts else name for name in columns]
-    return pa.table([*texts.values(), *map(pa.array, columns.values())], [*texts, *names])
+    return ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
 
 
 def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:

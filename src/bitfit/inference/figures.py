@@ -5,7 +5,7 @@ from typing import Any
 
 from bitfit.errors import MissingExtraError, RequestError
 from bitfit.inference.calibration import Calibration
-from bitfit.inference.evaluate import Evaluation
+from bitfit.inference.evaluation import Evaluation
 from bitfit.inference.report import ClassReport, NumberReport
 
 SIDE = 5.0  # inches of a picture with few classes

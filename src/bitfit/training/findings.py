@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bitfit.backbone.device import chosen_device
 from bitfit.data.examples import Examples, TaskData
 from bitfit.data.task import LESS_IS_BETTER, Task
-from bitfit.inference.bootstrap import Interval, resampled
+from bitfit.inference.bootstrap import Interval
 from bitfit.inference.calibration import probabilities
 from bitfit.inference.metrics import known_rows
 from bitfit.methods.method import Method
@@ -32,7 +32,6 @@ FEW_EXAMPLES = 10  # of a class
 MANY_CUT = 0.05  # share of texts
 SURE = 0.95  # calibrated confidence of an answer against its label
 MOST_LISTED = 3
-MOST_RESAMPLED = 20_000  # rows of validation: the interval of more is always narrower than POINTS
 
 # Each code's severity, and what to do.
 CODES: Mapping[str, tuple[Severity, str]] = {
@@ -96,7 +95,7 @@ def score_findings(
 ) -> list[Finding]:
     """Of one run that came to its end: of its epochs, and of its answers on validation in the best one, as `score`
     takes them."""
-    found = [*_still_improving(task, config, history, validation), *_wide_interval(task, validation, outputs)]
+    found = _still_improving(task, config, history, validation)
     return [*found, *_one_sided(task, validation, outputs)] if task.kind == "class" else found
 
 
@@ -125,15 +124,14 @@ def _still_improving(
     return [_finding("BF003", f"the last of {len(scores)} epochs is the best, and gained {gained}")]
 
 
-def _wide_interval(task: Task, validation: Examples, outputs: NDArray[Any]) -> list[Finding]:
-    if task.metric in LESS_IS_BETTER or len(validation) > MOST_RESAMPLED:
-        return []
-    interval = Interval.of(resampled(task, validation, outputs))
-    if interval.high - interval.low <= POINTS:
+def interval_findings(task: Task, rows: int, interval: Interval) -> list[Finding]:
+    """Of the interval of the main score on so many rows of validation."""
+    if task.metric in LESS_IS_BETTER or interval.high - interval.low <= POINTS:
         return []
     between = f"between {100 * interval.low:.1f} and {100 * interval.high:.1f}"
-    rows = f"{len(validation):,} rows of validation"
-    return [_finding("BF004", f"{rows} are few: the true {task.metric} may lie anywhere {between}")]
+    return [
+        _finding("BF004", f"{rows:,} rows of validation are few: the true {task.metric} may lie anywhere {between}")
+    ]
 
 
 def _one_sided(task: Task, validation: Examples, outputs: NDArray[Any]) -> list[Finding]:

@@ -12,13 +12,14 @@ from torch import Tensor
 from bitfit.data.examples import TaskData, measured_json
 from bitfit.delta.delta import Delta
 from bitfit.inference.calibration import fitted_temperature
+from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
 from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.outputs import outputs
 from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import versions
 from bitfit.training.build import Built
-from bitfit.training.findings import Finding, score_findings, unlikely_labels
+from bitfit.training.findings import Finding, interval_findings, score_findings, unlikely_labels
 from bitfit.training.loop import Training
 from bitfit.training.progress import Progress
 from bitfit.training.recipe import ResumableRequest
@@ -51,12 +52,14 @@ def make_run(outcome: Outcome, row: int) -> Run:
     scores = _scores_of_best_epoch(state)
     marks: dict[str, Any] = {}
     findings: list[Finding] = []
+    evaluated: Evaluation | None = None
     if not stopped and not diverged:
         try:
             scores |= _further_scores(outcome, best)
             answers = _validation_outputs(outcome, best)
             marks |= _calibration(outcome, answers)
-            findings = _findings(outcome, row, answers, marks.get("calibration", {}).get("temperature", 1.0))
+            evaluated = _evaluation(outcome, answers, marks.get("calibration", {}).get("temperature"))
+            findings = _findings(outcome, row, answers, evaluated)
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True
     marks |= ({"stopped": True} if stopped else {}) | ({"diverged": diverged} if diverged else {})
@@ -73,6 +76,7 @@ def make_run(outcome: Outcome, row: int) -> Run:
         stopped=stopped,
         diverged=diverged,
         measured_on=_measured(outcome, scores),
+        validation=evaluated,
     )
     return run.noting(findings)
 
@@ -130,14 +134,27 @@ def _calibration(outcome: Outcome, answers: NDArray[Any] | None) -> dict[str, An
     return {"calibration": {"temperature": temperature}}
 
 
-def _findings(outcome: Outcome, row: int, answers: NDArray[Any] | None, temperature: float) -> list[Finding]:
-    """What the row's epochs and its answers on validation tell."""
+def _evaluation(outcome: Outcome, answers: NDArray[Any] | None, temperature: float | None) -> Evaluation | None:
+    """What the answers on validation are worth."""
     if answers is None:
+        return None
+    validation = outcome.data.splits["validation"]
+    measured_on = outcome.data.measured_on.get("validation", f"{len(validation):,}")
+    scored = ScoredRows(outcome.data.task, "validation", validation, answers, measured_on)
+    return evaluation_of(scored, temperature)
+
+
+def _findings(outcome: Outcome, row: int, answers: NDArray[Any] | None, evaluated: Evaluation | None) -> list[Finding]:
+    """What the row's epochs and its answers on validation tell."""
+    if answers is None or evaluated is None:
         return []
     task, state = outcome.data.task, outcome.training.progress[row]
     validation = outcome.data.splits["validation"]
     found = score_findings(task, state.config, state.history, validation, answers)
-    return [*found, *unlikely_labels(task, validation, answers, temperature)] if task.kind == "class" else found
+    found += interval_findings(task, len(validation), evaluated.interval)
+    if evaluated.calibration is not None:
+        found += unlikely_labels(task, validation, answers, evaluated.calibration.temperature or 1.0)
+    return found
 
 
 def _measured(outcome: Outcome, scores: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,8 @@ from bitfit.data.examples import measured_json
 from bitfit.data.task import better
 from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError, TrainingError
+from bitfit.inference.calibration import Threshold
+from bitfit.inference.evaluation import Evaluation
 from bitfit.runtime.precision import environment
 from bitfit.training.baselines import comparison
 from bitfit.training.config import TrainConfig
@@ -32,6 +34,7 @@ class Run:
     measured_on: Mapping[str, str] = field(default_factory=dict)  # split -> rows, where needed of how many
     baselines: Mapping[str, float] = field(default_factory=dict)  # rival -> its main score on validation
     findings: tuple[Finding, ...] = ()  # what it noticed about its data, scores and settings; warnings first
+    validation: Evaluation | None = None  # of the best epoch; None for tags and spans, and for a run that was stopped
 
     def __repr__(self) -> str:
         metric = self.delta.task.metric
@@ -67,6 +70,12 @@ class Run:
             return self
         delta = _with_setting(self.delta, "findings", [one.to_json() for one in together])
         return replace(self, findings=together, delta=delta)
+
+    def unsure_below(self, threshold: Threshold) -> "Run":
+        """The same run, whose delta is unsure below this threshold; unchanged where no confidence was enough."""
+        if threshold.confidence is None:
+            return self
+        return replace(self, delta=self.delta.with_threshold(threshold.confidence, threshold.precision))
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain values, without the delta's tensors."""
