@@ -12,6 +12,7 @@ from bitfit.methods.method import Phase
 from bitfit.runtime.precision import trusted
 from bitfit.runtime.row_model import RowModel
 from bitfit.training.frozen_prefix import chosen_boundary
+from bitfit.training.race import Lineup
 from bitfit.training.recipe import Recipe, ResumableRequest
 from bitfit.training.term_scores import Sample, term_scores
 
@@ -34,9 +35,18 @@ class Built:
     @property
     def shares_a_pass(self) -> bool:
         """Can all rows of the recipe be trained together?"""
-        if len(self.recipe.configs) == 1:
-            return True
-        return may_share_a_pass(self.recipe) and self.model.takes_rows(slot.name for slot in self.phase.theta.slots)
+        return len(self.recipe.configs) == 1 or (may_share_a_pass(self.recipe) and self.takes_rows)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Can the model run several rows at once?"""
+        return self.model.takes_rows(slot.name for slot in self.phase.theta.slots)
+
+    @property
+    def lineup(self) -> Lineup:
+        """The rows that train: several for a config whose learning rates race."""
+        configs, rates = self.recipe.configs, self.recipe.rates
+        return Lineup.of(configs, rates if self.takes_rows else [()] * len(configs))
 
 
 def may_share_a_pass(recipe: Recipe) -> bool:

@@ -36,7 +36,7 @@ OTHER_WORDS = {
 class TrainSettings(TypedDict, total=False):
     """The fields of a TrainConfig as keywords: train(backbone, task, epochs=1)."""
 
-    learning_rate: float | None
+    learning_rate: float | Literal["auto"] | None
     batch_size: int
     epochs: int | None
     seed: int
@@ -54,7 +54,7 @@ class TrainSettings(TypedDict, total=False):
 class TrainConfig:
     """How one row is trained."""
 
-    learning_rate: float | None = None  # None: what suits the method
+    learning_rate: float | None = None  # None or "auto": raced for (race.py), or what suits the method
     batch_size: int = 16
     epochs: int | None = None  # None: what suits the number of examples
     seed: int = 0  # decides the head's start, the order of the data and the dropout draws
@@ -91,7 +91,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Keep Python's own numbers, and refuse what cannot be, all of it at once."""
         for name in (field.name for field in fields(self)):
-            object.__setattr__(self, name, _plain(getattr(self, name), as_float=name in FLOATS))
+            value = _plain(getattr(self, name), as_float=name in FLOATS)
+            object.__setattr__(self, name, None if (name, value) == ("learning_rate", "auto") else value)
         rate, whole, free = self.learning_rate, "a whole number from 1 on", "0 or more, and finite"
         wrong = [
             f"{name} must be {rule}, found {getattr(self, name)!r}"

@@ -34,6 +34,7 @@ from bitfit.training.progress import (
     diverged_in_validation,
     rate_of,
 )
+from bitfit.training.race import Race
 from bitfit.watcher import Watcher
 
 
@@ -46,6 +47,7 @@ class Job:
     data: TaskData
     configs: tuple[TrainConfig, ...]  # one for each row, learning rates settled
     start: Tensor  # (rows, P); the training takes it over
+    races: tuple[Race, ...] = ()  # of rows that differ in their learning rate alone
 
 
 class Training:
@@ -59,6 +61,7 @@ class Training:
         self.an_epoch = [rows_order.steps_an_epoch for rows_order in self.orders]
         self.progress = [Progress.of(c, n) for c, n in zip(job.configs, self.an_epoch, strict=True)]
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
+        self.race_of = {row: race for race in job.races for row in race.rows}
         self.theta = job.start.clone().requires_grad_()
         self.optimizer = RowAdamW(self.theta.data, job.theta_map.decays(), job.theta_map.rates())
         self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
@@ -115,10 +118,13 @@ class Training:
             for row, before, loss in zip(step.rows, step.steps, means, strict=True):
                 if math.isfinite(loss):
                     self.progress[row].loss_sum += loss
+                    if row in self.race_of:
+                        self.race_of[row].note(self.progress[row], loss)
                 else:
                     self._diverge(row, diverged_in_training(self.progress[row], before, loss))
             finite = [loss for loss in means if math.isfinite(loss)]
             self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
+            self._end_rounds()
         self._leave()
 
     def finish_epochs(self) -> None:
@@ -138,8 +144,17 @@ class Training:
         state = self.progress[row]
         if state.diverged is None:
             state.diverged, state.ended = why, True
-            if len(self.progress) > 1:
+            if len(self.progress) > 1 and row not in self.race_of:
                 self.watcher.note(f"row {row + 1} leaves the grid: {why}")
+
+    def _end_rounds(self) -> None:
+        """Rows that another learning rate has beaten leave the batch."""
+        for race in self.job.races:
+            losers = race.losers(self.progress)
+            for row in losers:
+                self.progress[row].ended = self.progress[row].lost_race = True
+            if losers and sum(not self.progress[row].ended for row in race.rows) == 1:
+                self.watcher.note(race.text(self.progress))
 
     def _gradients(self) -> Shares:
         """Fill theta's gradient; returns what each row lost. Where memory runs out, smaller passes do it."""

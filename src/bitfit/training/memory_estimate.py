@@ -69,7 +69,7 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     """What training these rows together would need."""
     recipe = Recipe.of(backbone, data, Method.of(method), configs)
     built = build(recipe, ResumableRequest.of({"data": {}}, None), lambda _: None)
-    rows = recipe.configs if built.shares_a_pass else recipe.configs[:1]
+    rows = built.lineup.configs if built.shares_a_pass else recipe.configs[:1]
     budget = pass_tokens(built.model)
     tokens = _largest_pass(data.splits["train"], rows, budget)
     fixed, kept, largest, sampled = _one_pass(built, data.splits["train"])

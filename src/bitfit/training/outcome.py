@@ -22,6 +22,7 @@ from bitfit.training.build import Built
 from bitfit.training.findings import Finding, interval_findings, score_findings, unlikely_labels
 from bitfit.training.loop import Training
 from bitfit.training.progress import Progress
+from bitfit.training.race import Race
 from bitfit.training.recipe import ResumableRequest
 from bitfit.training.run import Run
 
@@ -43,14 +44,15 @@ class Outcome:
     diverged: str | None = None  # in a phase before
 
 
-def make_run(outcome: Outcome, row: int) -> Run:
-    """What became of one row."""
+def make_run(outcome: Outcome, group: Race) -> Run:
+    """What became of one row, the winner among those that raced for its learning rate."""
     training = outcome.training
+    row = group.winner(training.progress)
     state, best = training.progress[row], training.best[row]
     diverged = outcome.diverged or state.diverged
     stopped = training.stopped and not state.ended
     scores = _scores_of_best_epoch(state)
-    marks: dict[str, Any] = {}
+    marks: dict[str, Any] = {"race": group.to_json(training.progress)} if len(group.rows) > 1 else {}
     findings: list[Finding] = []
     evaluated: Evaluation | None = None
     if not stopped and not diverged:
@@ -184,6 +186,6 @@ def _delta(outcome: Outcome, row: int, scores: Scores, marks: Mapping[str, Any])
         values=slot_values(theta, outcome.training.best[row]),
         task=outcome.data.task,
         scores=scores,
-        settings={**recipe.configs[row].to_json(), **asked},
+        settings={**outcome.training.progress[row].config.to_json(), **asked},
         versions=versions(),
     )

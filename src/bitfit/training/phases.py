@@ -46,11 +46,12 @@ def train_built(built: Built, request: ResumableRequest, watcher: Watcher) -> li
     began = time.perf_counter()
     data = _data_at_boundary(built, watcher)
     earlier = Earlier(seconds=time.perf_counter() - began if data is not recipe.data else 0.0)
-    phase, start = built.phase, torch.stack([built.start(config.seed) for config in recipe.configs])
+    phase, lineup = built.phase, built.lineup
+    start = torch.stack([built.start(config.seed) for config in lineup.configs])
     for name in recipe.method.phases[:-1]:
         phase, start = _train_phase(built, (phase, start), name, request.within(name), watcher, earlier)
     last = recipe.method.phases[-1]
-    job = Job(built.model, phase.theta, data, recipe.configs, start)
+    job = Job(built.model, phase.theta, data, lineup.configs, start, lineup.races)
     training = _train(built, job, request.within(last) if last else request, watcher, earlier)
     outcome = Outcome(
         built,
@@ -63,7 +64,7 @@ def train_built(built: Built, request: ResumableRequest, watcher: Watcher) -> li
         history=tuple(earlier.history),
         diverged=earlier.diverged,
     )
-    return [make_run(outcome, row) for row in range(len(recipe.configs))]
+    return [make_run(outcome, group) for group in lineup.groups]
 
 
 def _train_phase(

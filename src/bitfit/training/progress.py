@@ -36,6 +36,8 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     ended: bool = False
     diverged: str | None = None  # why it ended, where a loss was no longer finite
+    race_losses: list[float] = field(default_factory=list)  # of each step, while a race of learning rates lasts
+    lost_race: bool = False  # why it ended, where another rate was better
 
     @classmethod
     def of(cls, config: TrainConfig, steps_an_epoch: int) -> "Progress":

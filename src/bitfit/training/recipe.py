@@ -20,6 +20,7 @@ from bitfit.methods.method import Method
 from bitfit.runtime.precision import Precision, compute_format, surroundings
 from bitfit.training.checkpoint import Checkpoints, CheckpointWriter
 from bitfit.training.config import TrainConfig
+from bitfit.training.race import rates_to_race
 from bitfit.watcher import Watcher
 
 
@@ -31,16 +32,23 @@ class Recipe:
     data: TaskData
     method: Method
     configs: tuple[TrainConfig, ...]  # learning rates settled
+    rates: tuple[tuple[float, ...], ...]  # that race for each of them; none where none do
 
     @classmethod
     def of(cls, backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> "Recipe":
-        """Each row's learning rate and epochs are what suits the method and the data where none are given."""
-        size = len(data.splits["train"]), len(data.task.labels)
-        return cls(backbone, data, method, tuple(config.settled(method, *size) for config in configs))
+        """Each row's learning rate and epochs are what suits the method and the data where none are given; the rate
+        is raced for where the method's runs share a pass and the training is long enough to pay for it."""
+        examples, classes = len(data.splits["train"]), len(data.task.labels)
+        settled = tuple(config.settled(method, examples, classes) for config in configs)
+        raced = tuple(
+            rates_to_race(given, config, examples) if method.shares_a_pass else ()
+            for given, config in zip(configs, settled, strict=True)
+        )
+        return cls(backbone, data, method, settled, raced)
 
     def only(self, row: int) -> "Recipe":
         """One of the rows."""
-        return replace(self, configs=(self.configs[row],))
+        return replace(self, configs=(self.configs[row],), rates=(self.rates[row],))
 
     def asked(self) -> dict[str, Any]:
         """All that decides a run's result, on one machine and with the same packages, as plain values."""
@@ -51,6 +59,7 @@ class Recipe:
             "task": json.loads(json.dumps(self.data.task.to_json())),  # tuples as JSON has them: lists
             "data": {name: digest(split) for name, split in sorted(self.data.splits.items())},
             "rows": [config.to_json() for config in self.configs],
+            **({"rates": [list(rates) for rates in self.rates]} if any(self.rates) else {}),
         }
 
 
