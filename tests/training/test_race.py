@@ -92,6 +92,16 @@ def test_it_says_what_it_chose_and_why_and_the_delta_keeps_it(raced: tuple[bitfi
     )
 
 
+def test_a_winner_at_the_edge_is_a_finding(backbone: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def codes(factors: tuple[float, ...]) -> set[str]:
+        monkeypatch.setattr("bitfit.training.race.FACTORS", factors)
+        run = bitfit.train(backbone, tiny_data(train=40), config=RACED, baselines=False)
+        return {finding.code for finding in run.findings}
+
+    assert "BF002" in codes((1e-6, 1.0))
+    assert "BF002" not in codes((1e-6, 1.0, 2000.0))
+
+
 def test_the_losers_cost_less_than_a_third_of_a_run() -> None:
     for steps in (400, 600, 5_000):
         (first, kept), (last, one) = zip(round_ends(steps), (2, 1), strict=True)

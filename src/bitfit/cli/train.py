@@ -49,7 +49,12 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
     show_default=True,
     help="The settings to start from: those shown here, or the paper's: 8 epochs at a constant rate, without decay.",
 )
-@click.option("--learning-rate", "learning_rates", metavar="RATE[,RATE...]", help="Default: what suits the method.")
+@click.option(
+    "--learning-rate",
+    "learning_rates",
+    metavar="auto|RATE[,RATE...]",
+    help="Default: auto, the winner of a short race of rates, or what suits the method.",
+)
 @click.option(
     "--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]", help="Of head, order, dropout."
 )
@@ -189,7 +194,8 @@ def _estimate(backbone: Any, data: Any, how: Any, configs: list[TrainConfig], as
 
 def _configs(given: dict[str, Any], context: click.Context) -> list[TrainConfig]:
     """A configuration for each pair of learning rate and seed: the recipe's, but for what the command line says."""
-    rates = _numbers("--learning-rate", given["learning_rates"], float) or [None]
+    chosen = None if given["learning_rates"] == "auto" else given["learning_rates"]
+    rates = _numbers("--learning-rate", chosen, float) or [None]
     seeds = _numbers("--seed", given["seeds"], int)
     recipe = TrainConfig.paper() if given["recipe"] == "paper" else TrainConfig()
     given_settings = {

@@ -250,6 +250,14 @@ def setting_findings(config: TrainConfig, method: Method, slots: Iterable[Slot])
     return found
 
 
+def edge_findings(rates: Sequence[float], chosen: float) -> list[Finding]:
+    """Of the learning rate that was chosen among these."""
+    if len(rates) < 2 or chosen not in (min(rates), max(rates)):
+        return []
+    which = "lowest" if chosen == min(rates) else "highest"
+    return [_finding("BF002", f"the best learning rate, {chosen:g}, is the {which} of the {len(rates)} tried")]
+
+
 def grid_findings(
     configs: Sequence[TrainConfig], scores: Sequence[float | None], best: int, task: Task
 ) -> list[Finding]:
@@ -261,10 +269,7 @@ def grid_findings(
             rates.setdefault(config.learning_rate, []).append(score)
     if chosen not in rates:
         return []
-    found = []
-    if len(rates) > 1 and chosen in (min(rates), max(rates)):
-        which = "lowest" if chosen == min(rates) else "highest"
-        found.append(_finding("BF002", f"the best learning rate, {chosen:g}, is the {which} of the {len(rates)} tried"))
+    found = edge_findings(list(rates), chosen)
     spread = max(rates[chosen]) - min(rates[chosen])
     if spread > POINTS and task.metric not in LESS_IS_BETTER:
         seeds = f"{len(rates[chosen])} seeds with learning rate {chosen:g}"

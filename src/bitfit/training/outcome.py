@@ -19,9 +19,9 @@ from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import versions
 from bitfit.training.build import Built
-from bitfit.training.findings import Finding, interval_findings, score_findings, unlikely_labels
+from bitfit.training.findings import Finding, edge_findings, interval_findings, score_findings, unlikely_labels
 from bitfit.training.loop import Training
-from bitfit.training.progress import Progress
+from bitfit.training.progress import Progress, rate_of
 from bitfit.training.race import Race
 from bitfit.training.recipe import ResumableRequest
 from bitfit.training.run import Run
@@ -52,7 +52,8 @@ def make_run(outcome: Outcome, group: Race) -> Run:
     diverged = outcome.diverged or state.diverged
     stopped = training.stopped and not state.ended
     scores = _scores_of_best_epoch(state)
-    marks: dict[str, Any] = {"race": group.to_json(training.progress)} if len(group.rows) > 1 else {}
+    rates = [rate_of(training.progress[one]) for one in group.rows]
+    marks: dict[str, Any] = {"race": group.to_json(training.progress)} if len(rates) > 1 else {}
     findings: list[Finding] = []
     evaluated: Evaluation | None = None
     if not stopped and not diverged:
@@ -61,7 +62,7 @@ def make_run(outcome: Outcome, group: Race) -> Run:
             answers = _validation_outputs(outcome, best)
             marks |= _calibration(outcome, answers)
             evaluated = _evaluation(outcome, answers, marks.get("calibration", {}).get("temperature"))
-            findings = _findings(outcome, row, answers, evaluated)
+            findings = [*_findings(outcome, row, answers, evaluated), *edge_findings(rates, rate_of(state))]
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True
     marks |= ({"stopped": True} if stopped else {}) | ({"diverged": diverged} if diverged else {})
