@@ -1,8 +1,8 @@
 """A race of learning rates: rows of one pass, of which all but the best soon leave.
 
-The rows differ in their rates alone and see the same batches, so their losses differ by their rates alone. It ends within the first epoch,
-where every batch is new to them: the loss in training then judges as well as one on validation, and costs nothing.
-The row that wins is the one that a training at its rate alone would be.
+The rows see the same batches, so their losses differ by their rates alone. The race ends within the first epoch, where
+every batch is new to them: the loss in training then judges as well as one on validation, and costs nothing. The row
+that wins is the one that a training at its rate alone would be.
 """
 
 import math
