@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bitfit.delta.delta import Delta
 
 MOST_SHOWN = 20  # lines of a list on a terminal; --json has them all
+LEFT_OUT = ("measured_on", "findings", "history", "facts")  # of the settings: shown elsewhere, or by `bitfit report`
 MOST_NAMED = 3  # names at the end of a line
 
 model_option = click.option(
@@ -254,7 +255,7 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
             f"score on {split}": _scores(scores) + _rows(delta, split)
             for split, scores in in_order(task, delta.scores).items()
         },
-        **{name: _setting(value) for name, value in delta.settings.items() if name not in ("measured_on", "findings")},
+        **{name: _setting(value) for name, value in delta.settings.items() if name not in LEFT_OUT},
         **{one.code: f"{one.severity}: {one.text}" for one in Finding.all_of(delta.settings)},
         **{f"{package} version": version for package, version in delta.versions.items()},
     }

@@ -29,6 +29,9 @@ MARKS = (
     "baselines",
     "findings",
     "calibration",
+    "interval",
+    "history",
+    "facts",
 )  # in a delta's settings, beside those of the training
 
 
@@ -156,15 +159,16 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
     from bitfit.data.examples import measured_text
     from bitfit.training.config import TrainConfig
     from bitfit.training.findings import Finding
+    from bitfit.training.history import best_epoch_of, epochs_of
     from bitfit.training.run import Run
 
     settings = {f.name: delta.settings[f.name] for f in fields(TrainConfig) if f.name in delta.settings}
     return Run(
         delta=delta,
         config=TrainConfig(**settings),
-        history=(),
+        history=epochs_of(delta.settings),
         scores=in_order(delta.task, delta.scores),
-        best_epoch=0,
+        best_epoch=best_epoch_of(delta.settings),
         trainable=sum(slot.size for slot in delta.slots if not (slot.inert and slot.in_head)),
         parameters=sum(parameter.numel() for parameter in backbone.task_model(delta.task.head).parameters()),
         seconds=0.0,

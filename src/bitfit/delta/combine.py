@@ -105,7 +105,7 @@ def _fields(delta: Delta) -> dict[str, Any]:
         "method": delta.method,
         "head": delta.head_mode,
         **{f"task.{name}": value for name, value in delta.task.to_json().items()},
-        **{f"settings.{name}": value for name, value in delta.settings.items()},
+        **{f"settings.{name}": value for name, value in delta.settings.items() if name != "history"},
     } | {
         f"scores.{split}.{metric}": value for split, scores in delta.scores.items() for metric, value in scores.items()
     }

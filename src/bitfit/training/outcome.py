@@ -20,6 +20,7 @@ from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import versions
 from bitfit.training.build import Built
 from bitfit.training.findings import Finding, edge_findings, interval_findings, score_findings, unlikely_labels
+from bitfit.training.history import compact, data_facts
 from bitfit.training.loop import Training
 from bitfit.training.progress import Progress, rate_of
 from bitfit.training.race import Race
@@ -27,6 +28,7 @@ from bitfit.training.recipe import ResumableRequest
 from bitfit.training.run import Run
 
 Scores = dict[str, dict[str, float]]
+DIGITS = 4  # of an interval's ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +64,18 @@ def make_run(outcome: Outcome, group: Race) -> Run:
             answers = _validation_outputs(outcome, best)
             marks |= _calibration(outcome, answers)
             evaluated = _evaluation(outcome, answers, marks.get("calibration", {}).get("temperature"))
+            if evaluated is not None:
+                marks["interval"] = [round(end, DIGITS) for end in evaluated.interval.to_json()]
             findings = [*_findings(outcome, row, answers, evaluated), *edge_findings(rates, rate_of(state))]
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True
     marks |= ({"stopped": True} if stopped else {}) | ({"diverged": diverged} if diverged else {})
+    history = (*outcome.history, *state.history)
+    marks |= {"history": compact(history, state.best_epoch), "facts": data_facts(outcome.data)}
     run = Run(
         delta=_delta(outcome, row, scores, marks),
         config=state.config,
-        history=(*outcome.history, *state.history),
+        history=history,
         scores=scores,
         best_epoch=state.best_epoch,
         trainable=outcome.phase.selection.size,
