@@ -9,8 +9,8 @@ PACKAGE = ROOT / "src" / "bitfit"
 GUIDE = ROOT / "CONTRIBUTING.md"
 HEADING = "## The tree\n"
 # From the ground up: a folder imports only those before it. The folders inside data/ count as one.
-FOLDERS = ["backbone", "runtime", "data", "methods", "delta", "inference", "training", "experiment", "integrations"]
-FOLDERS += ["serve", "cli"]
+FOLDERS = ["backbone", "runtime", "data", "methods", "delta", "inference", "training", "page", "experiment"]
+FOLDERS += ["integrations", "serve", "cli"]
 
 
 def tree() -> str:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from bitfit.methods.registry import register as register
     from bitfit.methods.selection import Selection as Selection
     from bitfit.methods.selection import Slot as Slot
+    from bitfit.page.report import Report as Report
+    from bitfit.page.report import report as report
     from bitfit.training.checkpoint import Checkpoints as Checkpoints
     from bitfit.training.config import TrainConfig as TrainConfig
     from bitfit.training.config import TrainSettings as TrainSettings
@@ -93,6 +95,7 @@ _HOMES = {
     "PairedComparison": "bitfit.inference.compare",
     "Predictor": "bitfit.inference.predictor",
     "Ranking": "bitfit.training.rank",
+    "Report": "bitfit.page.report",
     "Reverter": "bitfit.delta.delta",
     "Run": "bitfit.training.run",
     "Scored": "bitfit.methods.budget",
@@ -119,6 +122,7 @@ _HOMES = {
     "predict_file": "bitfit.inference.predict_file",
     "rank": "bitfit.training.rank",
     "register": "bitfit.methods.registry",
+    "report": "bitfit.page.report",
     "select": "bitfit.methods.method",
     "terms": "bitfit.backbone.anatomy",
     "train": "bitfit.training.train",
@@ -151,6 +155,7 @@ __all__ = [
     "PairedComparison",
     "Predictor",
     "Ranking",
+    "Report",
     "Reverter",
     "Run",
     "Scored",
@@ -178,6 +183,7 @@ __all__ = [
     "predict_file",
     "rank",
     "register",
+    "report",
     "select",
     "terms",
     "train",

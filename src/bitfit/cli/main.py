@@ -24,6 +24,10 @@ COMMANDS = {
     "train": ("bitfit.cli.train", "Train a task on a frozen backbone and keep it as one small file."),
     "rank": ("bitfit.cli.rank", "Order a model's bias terms by what they would bring to a task."),
     "eval": ("bitfit.cli.eval", "Score a delta file on a split of its task."),
+    "report": (
+        "bitfit.cli.report",
+        "Write one HTML page about a delta file: scores, pictures, findings, how to use it.",
+    ),
     "compare": ("bitfit.cli.compare", "Score two delta files on the same rows, and say whether one is better."),
     "predict": ("bitfit.cli.predict", "Answer texts, or a whole file of them, with a delta file."),
     "submit": ("bitfit.cli.submit", "Answer GLUE's tests with delta files, as the zip that its server takes."),

@@ -89,8 +89,8 @@ def measured_json(measured_on: Mapping[str, str]) -> dict[str, Any]:
 
 def measured_text(value: Any) -> str:
     """One of those values in words: "5,002", "7,469 of 9,815". Older files have the words themselves."""
-    if isinstance(value, dict):
-        return " of ".join(measured_text(part) for part in value.values())
+    if isinstance(value, dict):  # a file sorts its keys
+        return " of ".join(measured_text(value[name]) for name in ("rows", "of") if name in value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
