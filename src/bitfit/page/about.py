@@ -1,4 +1,4 @@
-"""Sections of what a delta's file says of itself: rivals, findings, scores, epochs, data, changes, settings, use."""
+"""Sections of what a delta's file says: findings, scores, epochs, data, changes, settings, use."""
 
 import shlex
 from collections.abc import Sequence
