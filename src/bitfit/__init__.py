@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from bitfit.training.run import best_run as best_run
     from bitfit.training.train import train as train
     from bitfit.training.train import train_rows as train_rows
+    from bitfit.training.tune import tune as tune
     from bitfit.watcher import Watcher as Watcher
 
 __version__ = "0.1.0"
@@ -127,6 +128,7 @@ _HOMES = {
     "terms": "bitfit.backbone.anatomy",
     "train": "bitfit.training.train",
     "train_rows": "bitfit.training.train",
+    "tune": "bitfit.training.tune",
 }
 
 __all__ = [
@@ -188,6 +190,7 @@ __all__ = [
     "terms",
     "train",
     "train_rows",
+    "tune",
 ]
 
 

@@ -443,3 +443,23 @@ def test_a_threshold_that_cannot_be_is_refused_before_the_work(
     assert run([*command, *extra]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_tuning_writes_the_best_and_is_known_as_finished(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--tune", "30s", "--learning-rate", "auto", "--no-baselines"]) == 0
+    document, said = told(capsys)
+    tuned = bitfit.Delta.load(tmp_path / "out.safetensors").settings["tuned"]
+    assert len(tuned) > 2
+    assert document["scores"]["validation"]["accuracy"] == max(trial["validation"] for trial in tuned)
+    assert "trial 2: learning rate 0.008, 2 epochs" in said
+    assert run([*command, "--tune", "30s", "--no-baselines"]) == 0
+    assert told(capsys)[0]["finished_before"]
+    assert run([*command, "--no-baselines"]) == 2  # a training alone is another run
+
+
+@pytest.mark.parametrize("given", [["--tune", "fast"], ["--tune", "0m"], ["--tune", "10m", "--seed", "0,1"]])
+def test_a_tuning_that_cannot_be(command: list[str], given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, *given]) == 2
+    assert "--tune" in capsys.readouterr().err

@@ -32,6 +32,8 @@ MARKS = (
     "interval",
     "history",
     "facts",
+    "race",
+    "tuned",
 )  # in a delta's settings, beside those of the training
 
 

@@ -1,5 +1,6 @@
 """`bitfit train`: one task, one method, one file; several learning rates or seeds make a grid."""
 
+import re
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
@@ -66,6 +67,11 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
 @click.option(
     "--weight-decay", type=float, default=TrainConfig.weight_decay, show_default=True, help="Never on biases and norms."
 )
+@click.option(
+    "--tune",
+    metavar="TIME",
+    help="Try other learning rates, epochs and poolings, one after another, within this time: 90s, 10m, 2h.",
+)
 @click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
 @machine_options
 @click.option(
@@ -118,6 +124,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     from bitfit.training.recipe import Recipe
     from bitfit.training.run import best_run
     from bitfit.training.train import check_fit, train_rows
+    from bitfit.training.tune import tune, tuning_asked
 
     how = Method.parse(method, head)
     path = out or Path(f"{Path(task).stem}-{file_name(how.name)}.safetensors")
@@ -132,7 +139,8 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     precision_at = given["precision_at"]
     _check_precision(precision_at, data)
     checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
-    output = OutputFile(path, checkpoints, Recipe.of(backbone, data, how, configs).asked())
+    recipe, minutes = Recipe.of(backbone, data, how, configs), _minutes(given["tune"], configs)
+    output = OutputFile(path, checkpoints, tuning_asked(recipe, minutes) if minutes else recipe.asked())
     finished = output.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
     if finished is not None:
         _check_same_precision(precision_at, finished, path)
@@ -144,15 +152,11 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
             warning = maybe_get_warning(backbone, data, how, configs)
             if warning is not None:
                 shown.note(warning)
-            runs = train_rows(
-                backbone,
-                data,
-                how,
-                configs,
-                watcher=shown,
-                checkpoints=checkpoints,
-                baselines=not given["no_baselines"],
-            )
+            watched: Any = {"watcher": shown, "baselines": not given["no_baselines"]}
+            if minutes:
+                runs = [tune(backbone, task, how, minutes, configs[0], options=given["options"], **watched)]
+            else:
+                runs = train_rows(backbone, data, how, configs, checkpoints=checkpoints, **watched)
         best = best_run(runs)
         stopped = len(runs) < len(configs) or any(run.stopped for run in runs)
         threshold = None if precision_at is None else _maybe_get_threshold(runs[best], precision_at)
@@ -204,6 +208,18 @@ def _configs(given: dict[str, Any], context: click.Context) -> list[TrainConfig]
         if field.name in given and context.get_parameter_source(field.name) is not ParameterSource.DEFAULT
     }
     return [replace(recipe, learning_rate=rate, seed=seed, **given_settings) for rate, seed in product(rates, seeds)]
+
+
+def _minutes(text: str | None, configs: list[TrainConfig]) -> float:
+    """The time of --tune; 0 where it is not given."""
+    if text is None:
+        return 0.0
+    if len(configs) > 1:
+        raise RequestError(f"--tune chooses for one seed and at most one rate; found a grid of {len(configs)} runs.")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise RequestError(f"--tune takes a time such as 90s, 10m or 2h; found '{text}'.")
+    return float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
 
 
 def _numbers(option: str, text: str | None, kind: type) -> list[Any]:
