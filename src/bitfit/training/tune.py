@@ -1,7 +1,8 @@
-"""Tunes a training within some minutes: learning rate, epochs and what the head reads, by the score on validation.
+"""Tunes a training within some minutes, by its score on validation.
 
-One thing at a time changes of what is best so far. A change that is better becomes the best, and is what the next ones
-change; the tuning ends when none is left that is predicted to fit in the time. The test split is read once, at the end.
+One thing at a time changes of what is best so far: the learning rate, the epochs, what the head reads. A change that is
+better becomes the best, which the next ones change; the tuning ends when none is left that is predicted to fit in the
+time. The test split is read once, at the end.
 """
 
 import time
