@@ -106,3 +106,11 @@ def test_a_rate_that_stays_level_is_lower_than_one_that_falls() -> None:
     assert (falling.settled(bitfit, 9).learning_rate, level.settled(bitfit, 9).learning_rate) == (4e-3, 1e-3)
     assert falling.settled(full, 9).learning_rate == level.settled(full, 9).learning_rate == 5e-5
     assert TrainConfig.paper(7e-4).settled(bitfit, 9).learning_rate == 7e-4
+
+
+def test_long_runs_whose_epochs_nobody_gave_end_by_patience() -> None:
+    bitfit = Method.parse("bitfit")
+    assert TrainConfig().settled(bitfit, 500).patience == 5
+    assert TrainConfig().settled(bitfit, 5_000).patience is None  # three epochs
+    assert TrainConfig(epochs=20).settled(bitfit, 500).patience is None
+    assert TrainConfig(patience=2).settled(bitfit, 500).patience == 2

@@ -72,7 +72,11 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
     metavar="TIME",
     help="Try other learning rates, epochs and poolings, one after another, within this time: 90s, 10m, 2h.",
 )
-@click.option("--patience", type=int, help="Stop after so many epochs without a better score.")
+@click.option(
+    "--patience",
+    type=int,
+    help="Stop after so many epochs without a better score. Default: 5, where --epochs is not given and there are 10.",
+)
 @machine_options
 @click.option(
     "--prefix-cache/--no-prefix-cache",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the command line reads the defaults here, and its help must
 # A few hundred examples need more rounds than 50,000 do, and many classes more than two (experiments/defaults).
 USUAL_STEPS, STEPS_A_CLASS = 600, 25
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
+LONG, PATIENCE = 10, 5  # such a run of so many epochs ends after so many without a better score
 
 FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
 # What other tools call a setting, where the letters do not lead to its name here.
@@ -62,7 +63,7 @@ class TrainConfig:
     warmup: float = 0.1  # share of all steps
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     weight_decay: float = 0.01  # never on biases and norms
-    patience: int | None = None  # stop after this many epochs without a better score
+    patience: int | None = None  # stop after so many epochs without a better score; None: never, where epochs are given
     precision: "Precision" = "auto"
     device: "Device" = "auto"  # the machine's business: no part of what tells one run from another
     # The layers below all that trains answer once for each example, without dropout. None: where the head alone trains.
@@ -123,11 +124,12 @@ class TrainConfig:
         """The same with a learning rate and epochs: those given, or what suits the method, the number of examples to
         train on and of their classes, 0 where the answers are no classes."""
         suits = method.learning_rate if self.schedule == "linear" else method.level_learning_rate
-        return replace(
-            self,
-            learning_rate=suits if self.learning_rate is None else self.learning_rate,
-            epochs=usual_epochs(examples, classes, self.batch_size) if self.epochs is None else self.epochs,
-        )
+        rate = suits if self.learning_rate is None else self.learning_rate
+        if self.epochs is not None:
+            return replace(self, learning_rate=rate)
+        epochs = usual_epochs(examples, classes, self.batch_size)
+        patience = PATIENCE if self.patience is None and epochs >= LONG else self.patience
+        return replace(self, learning_rate=rate, epochs=epochs, patience=patience)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as plain values. Where the prefix cache was not set it is left
