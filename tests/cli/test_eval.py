@@ -15,6 +15,7 @@ from bitfit.cli import output
 from bitfit.cli.evaluated import show
 from bitfit.cli.main import run
 from bitfit.data.encode.encoder import tokenize
+from bitfit.inference.bootstrap import Interval
 from bitfit.inference.evaluation import Evaluation
 from bitfit.inference.report import class_report
 from tests.training.trained import sentence
@@ -109,7 +110,7 @@ def test_of_many_classes_the_worst_and_the_largest_are_shown(capsys: Capsys) -> 
     gold = np.concatenate([np.arange(60), np.full(9, 30)])
     answers = np.where(gold < 3, 59, gold)
     made = class_report(names, gold, np.eye(60)[answers])
-    evaluated = Evaluation("test", {"accuracy": 0.9}, "69", np.array([0.8, 0.95]), made)
+    evaluated = Evaluation("test", {"accuracy": 0.9}, "69", Interval(0.8, 0.95), made)
     show(output.out(), evaluated)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 33

@@ -55,7 +55,8 @@ def test_where_its_data_cannot_be_had_the_page_says_so(trained: Path, capsys: Ca
     assert document["split"] is None
     assert "data of your own, 'mood', which it does not hold. Give the file, folder or rows again: --task." in page.text
     assert "What training changed" in page.text
-    assert "Class by class" not in page.text
+    assert "On validation, the worst class first" in page.text
+    assert "The surest wrong answers" not in page.text
 
 
 def test_without_data_neither_model_nor_data_is_read(

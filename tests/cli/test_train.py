@@ -403,6 +403,11 @@ def test_the_end_says_what_the_score_on_validation_is_made_of(
     assert [one["label"] for one in found["report"]["classes"]] == ["high", "low"]
     assert found["interval"][0] <= found["scores"]["accuracy"] <= found["interval"][1]
     assert document["threshold"] is None
+    assert run(command) == 0
+    again, _ = told(capsys)
+    assert again["finished_before"] is True
+    assert again["validation"]["report"]["confusion"] == found["report"]["confusion"]
+    assert again["validation"]["interval"] == pytest.approx(found["interval"], abs=1e-4)
     assert "threshold" not in bitfit.Delta.load(document["delta"]).settings["calibration"]
 
 

@@ -11,7 +11,7 @@ from bitfit import Evaluation
 from bitfit.data.examples import Examples
 from bitfit.data.task import Task
 from bitfit.errors import RequestError
-from bitfit.inference.bootstrap import resampled
+from bitfit.inference.bootstrap import Interval, resampled
 from bitfit.inference.calibration import calibration_of
 from bitfit.inference.compare import mcnemar
 
@@ -25,11 +25,13 @@ def evaluation(right: np.ndarray, split: str = "test", label: int = 1) -> Evalua
     answers = np.where(right, label, 1 - label)
     logits = np.eye(2, dtype=np.float32)[answers]
     columns = {"label": labels.astype(str), "answer": answers.astype(str), "confidence": np.ones(count)}
+    drawn = resampled(TASK, examples, logits)
     return Evaluation(
         split,
         {"accuracy": float(right.mean())},
         f"{count:,}",
-        resampled(TASK, examples, logits),
+        Interval.of(drawn),
+        resampled=drawn,
         calibration=calibration_of(logits, labels, None),
         rows=pa.table(columns),
     )

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from bitfit.errors import MissingExtraError, RequestError
+from bitfit.inference.bootstrap import Interval
 from bitfit.inference.evaluation import Evaluation
 from bitfit.inference.figures import draw_evaluation
-from bitfit.inference.report import ClassReport, Confusion, NumberReport, class_report, number_report
+from bitfit.inference.report import ClassReport, Confusion, NumberReport, class_report, number_report, tag_report
 
 GOLD = np.array([0, 0, 0, 1, 1, 2])
 LOGITS = np.eye(4)[[0, 1, 1, 1, 1, 0]]  # of four classes, the last in no row
@@ -37,6 +38,13 @@ def test_two_classes_have_areas_of_the_second() -> None:
     assert class_report(("no", "yes"), np.array([1, 1, 1, 1]), logits).roc_auc is None
 
 
+def test_tags_are_counted_by_word() -> None:
+    assert (
+        tag_report(("a", "b", "c", "d"), GOLD, LOGITS.argmax(1)).to_json()
+        == class_report(("a", "b", "c", "d"), GOLD, LOGITS).to_json()
+    )
+
+
 def test_numbers_by_hand() -> None:
     report = number_report(np.array([1.0, 2, 3]), np.array([2.0, 2, 5]))
     assert report.mean_absolute_error == pytest.approx(1)
@@ -45,7 +53,7 @@ def test_numbers_by_hand() -> None:
 
 
 def evaluation(report: ClassReport | NumberReport | None) -> Evaluation:
-    return Evaluation("test", {"accuracy": 0.5}, "6", np.array([0.1, 0.9]), report)
+    return Evaluation("test", {"accuracy": 0.5}, "6", Interval(0.1, 0.9), report)
 
 
 def test_pictures_are_drawn_of_classes_and_numbers(tmp_path: Path) -> None:
@@ -57,7 +65,7 @@ def test_pictures_are_drawn_of_classes_and_numbers(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(RequestError, match=r"ends with its format, as in 'scores.png' or .*; found '.*few.pgn'"):
         draw_evaluation(evaluation(few), tmp_path / "few.pgn")
-    with pytest.raises(RequestError, match="a task of tags or spans has none"):
+    with pytest.raises(RequestError, match="a task of spans has none"):
         draw_evaluation(evaluation(None), tmp_path / "none.png")
 
 

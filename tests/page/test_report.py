@@ -71,7 +71,8 @@ def test_a_page_says_what_it_is_and_how_good(
         assert f"{score} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in page.text
     for words in ("How it learnt", "What training changed", "b_m2", "bitfit predict mood.safetensors", "torch version"):
         assert words in page.text
-    assert ("Class by class" in page.text) == (kind == "class")
+    for title, of in (("Class by class", "class"), ("Tag by tag", "tags"), ("How sure it is", "class")):
+        assert (title in page.text) == (kind == of)
 
 
 def test_without_an_evaluation_the_page_has_what_the_file_tells(runs: Mapping[str, bitfit.Run]) -> None:
@@ -79,12 +80,15 @@ def test_without_an_evaluation_the_page_has_what_the_file_tells(runs: Mapping[st
     made = bitfit.report(run.delta)
     page = check_harmless(made.html)
     assert [line.split(":")[0] for line in made.missing] == [
-        "What its answers are worth, text by text",
+        "Single texts and their answers",
         "How far each term moved",
     ]
     assert f"It is right on {100 * run.scores['test']['accuracy']:.1f} % of the 9 rows of test." in page.text
     assert "Not on this page" in page.text
-    assert "loss by epoch" in page.text
+    assert "Loss by epoch" in page.text
+    assert "On validation, the worst class first" in page.text
+    assert "expected calibration error" in page.text
+    assert "Precision and coverage" not in made.html
     assert "no data was read" in page.text
 
 
@@ -162,7 +166,7 @@ def test_hostile_names_and_texts_are_shown_and_do_nothing() -> None:
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["history", "facts", "findings", "baselines", "measured_on", "interval", "run", "data", "epochs", "x"]
+            ["history", "facts", "findings", "baselines", "measured_on", "validation", "run", "data", "epochs", "x"]
         ),
         ANY | st.dictionaries(st.sampled_from(["examples", "classes", "train", "epoch", "cut", "validation"]), ANY),
     ),
@@ -189,7 +193,21 @@ def test_many_classes_and_many_rows_stay_a_page_of_a_reasonable_size() -> None:
     task, found = mood("many", labels, [f"a text of some words, number {number}" for number in range(20_000)])
     html = bitfit.report(made_delta(task=task), found).html
     assert len(html) < 4_000_000
-    assert "The 60 worst of 150 classes are shown." in check_harmless(html).text
+    assert "The 30 worst of 150 are shown." in check_harmless(html).text
+
+
+@pytest.mark.parametrize(
+    ("note", "shown"),
+    [
+        ("/home/ada/mood.csv is what the delta was trained on", "mood.csv is what the delta was trained on"),
+        ("ud-ewt: read from /srv/data/ud_english_ewt", "ud-ewt: read from ud_english_ewt"),
+        (r"C:\Users\ada\mood.csv: 3 rows", "mood.csv: 3 rows"),
+        ("no model '~/models/minilm' here, nor x/y", "no model 'minilm' here, nor x/y"),
+        ("see https://example.org/a/b and 1/2 of 3", "see https://example.org/a/b and 1/2 of 3"),
+    ],
+)
+def test_the_folders_of_the_writer_are_not_on_the_page(note: str, shown: str) -> None:
+    assert shown in check_harmless(bitfit.report(made_delta(), missing=[note]).html).text
 
 
 def test_a_page_is_written_whole(tmp_path: Path) -> None:

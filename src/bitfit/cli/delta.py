@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from bitfit.delta.delta import Delta
 
 MOST_SHOWN = 20  # lines of a list on a terminal; --json has them all
-LEFT_OUT = ("measured_on", "findings", "history", "facts")  # of the settings: shown elsewhere, or by `bitfit report`
+LEFT_OUT = (
+    "measured_on",
+    "findings",
+    "history",
+    "facts",
+    "validation",
+)  # of the settings: shown elsewhere, or by `bitfit report`
 MOST_NAMED = 3  # names at the end of a line
 
 model_option = click.option(

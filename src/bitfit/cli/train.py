@@ -116,7 +116,8 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
 
     --json: {delta, task, method, scores, measured_on, baselines, findings, history, settings, ...; validation: scores,
     interval, report and calibration of the best run, as `bitfit eval --json` has them, null for tags and spans;
-    threshold; grid: the runs, where there are several}
+    threshold; grid: the runs, where there are several}. A finished file has these figures in fewer digits, of numbers
+    the interval alone, and no threshold but that in its settings.
     """
     configs = _configs(given, click.get_current_context())
     from bitfit.backbone.load import load
@@ -148,7 +149,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
     finished = output.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
     if finished is not None:
         _check_same_precision(precision_at, finished, path)
-        document = {"delta": str(path), "finished_before": True, **finished.to_json()}
+        document = {"delta": str(path), "finished_before": True, **finished.to_json(), **_of_validation(finished, None)}
         result(as_json, document, lambda console: _show(console, [finished], 0, path, None))
         return 0
     with output.alone():

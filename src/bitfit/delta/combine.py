@@ -17,6 +17,8 @@ from bitfit.delta.model_values import read_values
 from bitfit.errors import DeltaError
 from bitfit.methods.method import Method
 
+FOLLOWS = ("history", "validation")  # settings that differ where anything does, and are too long to show
+
 
 @dataclass(frozen=True)
 class SlotDifference:
@@ -105,7 +107,7 @@ def _fields(delta: Delta) -> dict[str, Any]:
         "method": delta.method,
         "head": delta.head_mode,
         **{f"task.{name}": value for name, value in delta.task.to_json().items()},
-        **{f"settings.{name}": value for name, value in delta.settings.items() if name != "history"},
+        **{f"settings.{name}": value for name, value in delta.settings.items() if name not in FOLLOWS},
     } | {
         f"scores.{split}.{metric}": value for split, scores in delta.scores.items() for metric, value in scores.items()
     }

@@ -44,6 +44,8 @@ def compare(first: Evaluation, second: Evaluation) -> PairedComparison:
     _check_same_rows(first, second)
     metric = next(iter(first.scores))
     scores = first.scores[metric], second.scores[metric]
+    assert first.resampled is not None
+    assert second.resampled is not None
     interval = Interval.of(second.resampled - first.resampled)
     if first.rows is None or second.rows is None or first.calibration is None:
         return PairedComparison(metric, *scores, interval)

@@ -14,7 +14,7 @@ from bitfit.errors import RequestError
 from bitfit.inference.bootstrap import Floats, Interval, resampled
 from bitfit.inference.calibration import Calibration, Threshold, calibration_of, probabilities, threshold_of
 from bitfit.inference.metrics import known_rows, score
-from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report
+from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report, tag_report
 
 ANSWER, CONFIDENCE, ERROR = "answer", "confidence", "error"  # columns beside the task's own
 MOST_HARDEST = 100  # least certain rows, or largest errors; wrong labels are all there
@@ -27,28 +27,24 @@ class Evaluation:
     split: str
     scores: Mapping[str, float]
     measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
-    resampled: Floats  # the main score of each of 1,000 draws of the rows
-    report: ClassReport | NumberReport | None = None  # None for tags and spans
+    interval: Interval  # of the main score, the first
+    report: ClassReport | NumberReport | None = None  # None for spans
     calibration: Calibration | None = None  # of classes
     # Each labelled row of classes and numbers: its texts, label and answer, and the answer's confidence or error. Texts
     # are not there where the data came tokenized, nor images.
     rows: pa.Table | None = None
     notes: tuple[str, ...] = ()  # shown with the scores
+    resampled: Floats | None = None  # the main score of each of 1,000 draws of the rows; None in what a delta keeps
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
         return f"Evaluation({self.split!r} of {self.measured_on}: {scores})"
 
-    @property
-    def interval(self) -> Interval:
-        """Of the main score, the first."""
-        return Interval.of(self.resampled)
-
     def to_json(self) -> dict[str, Any]:
         """The evaluation as plain values, without the rows."""
         return {
             "split": self.split,
-            "measured_on": measured_json({self.split: self.measured_on})[self.split],
+            "measured_on": measured_json({self.split: self.measured_on})[self.split] if self.measured_on else None,
             "scores": dict(self.scores),
             "interval": self.interval.to_json(),
             "report": None if self.report is None else self.report.to_json(),
@@ -95,20 +91,26 @@ class ScoredRows:
 def evaluation_of(scored: ScoredRows, temperature: float | None) -> Evaluation:
     """What these answers are worth; `temperature` is the delta's."""
     task, examples, outputs = scored.task, scored.examples, scored.outputs
+    drawn = resampled(task, examples, outputs)
     whole = Evaluation(
         scored.split,
         score(task, examples, outputs),
         scored.measured_on,
-        resampled(task, examples, outputs),
+        Interval.of(drawn),
         notes=scored.notes,
+        resampled=drawn,
     )
-    return replace(whole, **_details(scored, temperature)) if task.kind in ("class", "number") else whole
+    return replace(whole, **_details(scored, temperature))
 
 
 def _details(scored: ScoredRows, temperature: float | None) -> dict[str, Any]:
-    """What the scores of classes or numbers are made of, over the rows with a label."""
+    """What the scores of classes, numbers or tags are made of, over the rows (or words) with a label."""
+    if scored.task.kind == "span":
+        return {}
     task, known = scored.task, known_rows(scored.task, scored.examples)
     labels, outputs = np.asarray(scored.examples.labels)[known], scored.outputs[known]
+    if task.kind == "tags":
+        return {"report": tag_report(task.labels, labels, outputs)}
     texts = {} if scored.table is None else _texts(scored.table.filter(pa.array(known)), task)
     if task.kind == "number":
         columns = {task.label: labels, ANSWER: outputs, ERROR: np.abs(labels - outputs)}

@@ -19,7 +19,7 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> Path:
     """Write the pictures of an evaluation to one file, whose ending says the format: .png, .svg, .pdf."""
     report, path = evaluation.report, Path(path)
     if report is None:
-        raise RequestError("There is a picture of classes and of numbers; a task of tags or spans has none.")
+        raise RequestError("There is a picture of classes, tags and numbers; a task of spans has none.")
     canvas, figure_type = _drawing()
     if isinstance(report, ClassReport):
         side = min(MOST_INCHES, max(SIDE, 2 + CLASS_INCHES * len(report.classes)))
@@ -28,6 +28,8 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> Path:
         _draw_confusion(report, left)
         if evaluation.calibration is not None:
             _draw_reliability(evaluation.calibration, right)
+        else:
+            right.set_axis_off()
     else:
         figure = figure_type(figsize=(SIDE + 1, SIDE), layout="constrained")
         _draw_scatter(report, figure.add_subplot())

@@ -18,7 +18,7 @@ class ClassScores:
     precision: float
     recall: float
     f1: float
-    support: int  # rows with this label
+    support: int  # rows (of tags words) with this label
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Confusion:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassReport:
-    """Answers of a task of classes, beside their labels."""
+    """Answers of a task of classes or tags, beside their labels."""
 
     classes: tuple[ClassScores, ...]  # in the order of the task's labels
     confusion: NDArray[np.int64]  # (labels, answers) rows of each pair
@@ -72,24 +72,43 @@ def class_report(labels: Sequence[str], gold: NDArray[np.int64], logits: NDArray
     """The report of rows whose label is known."""
     from sklearn import metrics
 
-    numbers, answers = list(range(len(labels))), np.asarray(logits).argmax(axis=1)
-    each = metrics.precision_recall_fscore_support(gold, answers, labels=numbers, zero_division=0)
-    classes = tuple(
-        ClassScores(label, float(precision), float(recall), float(f1), int(support))
-        for label, precision, recall, f1, support in zip(labels, *each, strict=True)
-    )
     auc, precision = None, None
     if len(labels) == 2 and 0 < gold.sum() < len(gold):
         second = probabilities(logits)[:, 1]
-        auc, precision = metrics.roc_auc_score(gold, second), metrics.average_precision_score(gold, second)
-    return ClassReport(
-        classes,
-        metrics.confusion_matrix(gold, answers, labels=numbers),
-        float(metrics.f1_score(gold, answers, average="macro", zero_division=0)),
-        float(metrics.f1_score(gold, answers, average="weighted", zero_division=0)),
-        None if auc is None else float(auc),
-        None if precision is None else float(precision),
+        auc = float(metrics.roc_auc_score(gold, second))
+        precision = float(metrics.average_precision_score(gold, second))
+    return report_of(labels, _pairs(gold, np.asarray(logits).argmax(axis=1), len(labels)), auc, precision)
+
+
+def tag_report(labels: Sequence[str], gold: NDArray[np.int64], answers: NDArray[np.int64]) -> ClassReport:
+    """The report of words whose tag is known."""
+    return report_of(labels, _pairs(gold, answers, len(labels)), None, None)
+
+
+def report_of(
+    labels: Sequence[str], confusion: NDArray[np.int64], roc_auc: float | None, average_precision: float | None
+) -> ClassReport:
+    """The report of a confusion matrix."""
+    right, answered, labelled = np.diagonal(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    precision, recall, f1 = _share(right, answered), _share(right, labelled), _share(2 * right, answered + labelled)
+    classes = tuple(
+        ClassScores(label, float(precision[i]), float(recall[i]), float(f1[i]), int(labelled[i]))
+        for i, label in enumerate(labels)
     )
+    macro = float(f1[answered + labelled > 0].mean()) if confusion.any() else 0.0
+    weighted = float((f1 * labelled).sum() / max(labelled.sum(), 1))
+    return ClassReport(classes, confusion, macro, weighted, roc_auc, average_precision)
+
+
+def _pairs(gold: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(labels, answers) how often each pair is there."""
+    cells = np.asarray(gold, np.int64) * classes + np.asarray(answers, np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """0 where there is nothing."""
+    return part / np.maximum(whole, 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,7 +19,7 @@ from bitfit.training.history import best_epoch_of, epochs_of
 THOUSANDTH = 1e-3
 MOST_OUTSIDE = 6  # changed parameters outside the layers that are listed
 MOST_CLASSES = 20  # bars of the classes of train
-TOLD = {"measured_on", "findings", "history", "facts", "baselines", "interval"}  # settings that have a section
+TOLD = {"measured_on", "findings", "history", "facts", "baselines", "validation"}  # settings that have a section
 SPLIT_ORDER = ("train", "validation", "test")
 
 
@@ -119,9 +119,10 @@ def _curve(epochs: Sequence[dict[str, Any]], name: str, shown: str, best: int) -
         series.append(Series(split, points, style, dots=len(points) <= 50))
     last = [number + 1 for number, epoch in enumerate(epochs) if epoch["epoch"] == best and "phase" not in epoch]
     chosen = [point for point in series[1].points if last and point[0] == last[-1]]
-    axes = Axes("epoch", shown, (0.5, len(epochs) + 0.5), whole_x=True)
+    axes = Axes("epoch", "", (0.5, len(epochs) + 0.5), whole_x=True)
     return figure(
-        plot(f"{shown} by epoch", axes, [*series, Series("kept", chosen, "mark", False, True)]), f"{shown} by epoch"
+        plot(f"{shown} by epoch", axes, [*series, Series("kept", chosen, "mark", False, True)]),
+        f"{capitalized(shown)} by epoch",
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.inference.calibration import Calibration
 from bitfit.inference.evaluation import Evaluation
@@ -14,7 +15,7 @@ from bitfit.page.markup import Markup, element, foreign, joined
 from bitfit.page.parts import figure, figures, items, paragraph, section, table
 from bitfit.page.words import PERCENT
 
-MOST_CLASSES = 60  # of the table; the worst ones
+MOST_CLASSES = 30  # of the table; the worst ones
 MOST_CONFUSIONS = 5
 MOST_ERRORS = 10
 MOST_LETTERS = 400  # of a text
@@ -27,7 +28,7 @@ def answer_sections(delta: Delta, evaluation: Evaluation) -> Markup:
     report = evaluation.report
     parts = []
     if isinstance(report, ClassReport):
-        parts += [_classes(evaluation.split, report), _confidence(delta, evaluation, report)]
+        parts += [_classes(evaluation.split, report, delta.task), _confidence(delta, evaluation, report)]
     if isinstance(report, NumberReport):
         parts.append(_numbers(evaluation.split, report))
     return joined([*parts, _errors(evaluation)])
@@ -36,8 +37,9 @@ def answer_sections(delta: Delta, evaluation: Evaluation) -> Markup:
 # ---------------------------------------------------------------------- classes
 
 
-def _classes(split: str, report: ClassReport) -> Markup:
+def _classes(split: str, report: ClassReport, task: Task) -> Markup:
     """Each class by itself, and who is taken for whom."""
+    one_class, unit = ("tag", "words") if task.kind == "tags" else ("class", "rows")
     worst = sorted(report.classes, key=lambda one: (one.f1, -one.support))
     rows = [
         [foreign(one.label), f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}"]
@@ -46,15 +48,15 @@ def _classes(split: str, report: ClassReport) -> Markup:
     more = {"macro F1": report.macro_f1, "weighted F1": report.weighted_f1}
     more |= {"average precision": report.average_precision} if report.average_precision is not None else {}
     summary = ", ".join(f"{name} {value:.3f}" for name, value in more.items())
-    shown = "" if len(worst) <= MOST_CLASSES else f" The {MOST_CLASSES} worst of {len(worst)} classes are shown."
+    some = "" if len(worst) <= MOST_CLASSES else f" The {MOST_CLASSES} worst of {len(worst)} are shown."
+    caption = f"Labels down, answers across: {unit} of each pair, darker by share of its label."
     return section(
-        "Class by class",
-        paragraph("On ", foreign(split), f", the worst class first: {summary}.{shown}"),
+        f"{one_class} by {one_class}".capitalize(),
+        paragraph("On ", foreign(split), f", the worst {one_class} first: {summary}.{some}"),
         figures(
-            table(["class", "precision", "recall", "F1", "rows"], rows),
-            figure(_confusion(report), "Labels down, answers across: rows of each pair, darker by share of its label."),
+            table([one_class, "precision", "recall", "F1", unit], rows),
+            element("div", None, figure(_confusion(report), caption), _confused(report, unit)),
         ),
-        _confused(report),
     )
 
 
@@ -69,12 +71,12 @@ def _confusion(report: ClassReport) -> Markup:
     return matrix("Confusion matrix", (names, names), cells, ("label", "answer"))
 
 
-def _confused(report: ClassReport) -> Markup:
+def _confused(report: ClassReport, unit: str) -> Markup:
     """The largest confusions in words."""
     lines = [
         joined(
             [
-                f"{one.count:,} of {one.support:,} rows with the label ",
+                f"{one.count:,} of {one.support:,} {unit} with the label ",
                 element("em", None, foreign(one.label)),
                 " were answered " if one.count > 1 else " was answered ",
                 element("em", None, foreign(one.answer)),
@@ -90,18 +92,20 @@ def _confused(report: ClassReport) -> Markup:
 
 def _confidence(delta: Delta, evaluation: Evaluation, report: ClassReport) -> Markup:
     """How much its confidence is worth."""
-    assert evaluation.rows is not None
-    label, answer, confidence = (column.to_numpy(zero_copy_only=False) for column in evaluation.rows.columns[-3:])
-    right = label == answer
-    drawn = [_coverage(confidence, right, delta)]
+    said, drawn = [], []
     if evaluation.calibration is not None:
-        drawn.insert(0, _reliability(evaluation.calibration))
-    if report.roc_auc is not None:
-        second = report.classes[1].label
-        positive = np.where(answer == second, confidence, 1 - confidence)
-        drawn.append(_roc(label == second, positive, report))
-    said = [] if evaluation.calibration is None else [_calibrated(evaluation.calibration)]
-    return section("How sure it is", paragraph(*said, " ", _unsure(delta, confidence, right)), figures(*drawn))
+        said.append(f"{_calibrated(evaluation.calibration)} ")
+        drawn.append(_reliability(evaluation.calibration))
+    if evaluation.rows is not None:
+        label, answer, confidence = (column.to_numpy(zero_copy_only=False) for column in evaluation.rows.columns[-3:])
+        right = label == answer
+        said.append(_unsure(delta, confidence, right))
+        drawn.append(_coverage(confidence, right, delta))
+        if report.roc_auc is not None:
+            second = report.classes[1].label
+            positive = np.where(answer == second, confidence, 1 - confidence)
+            drawn.append(_roc(label == second, positive, report))
+    return section("How sure it is", paragraph(*said), figures(*drawn)) if drawn else Markup("")
 
 
 def _calibrated(calibration: Calibration) -> str:

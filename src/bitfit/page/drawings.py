@@ -8,7 +8,7 @@ from bitfit.page.markup import Markup, element, joined, shortened
 
 WIDTH, HEIGHT = 290, 226  # of a plot: three stand beside each other
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 44  # margins, where ticks and names stand
-LETTER = 6.2  # about the width of a letter of 12 pixels
+LETTER = 6.9  # about the width of a letter of 12 pixels
 MOST_POINTS = 1500  # of a series: more are thinned out
 MOST_NAME = 22  # letters of a name beside a matrix or a bar
 SMALLEST_NAMED = 15  # cells of a matrix whose rows have names

@@ -1,5 +1,6 @@
 """One page about a delta that a person can attach to an e-mail: it needs no network and runs nothing."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,19 @@ from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
 from bitfit.files import file_name, write_whole
 from bitfit.inference.evaluation import Evaluation
+from bitfit.inference.kept import kept_evaluation
 from bitfit.inference.predictor import as_delta
 from bitfit.page import about
 from bitfit.page.answers import answer_sections
-from bitfit.page.markup import Markup, element, escaped, foreign, joined
+from bitfit.page.markup import Markup, element, foreign, joined
 from bitfit.page.parts import items, paragraph, section
 from bitfit.page.words import headline, purpose, quality
 from bitfit.training.history import epochs_of
 
 STYLE = Path(__file__).with_name("style.css")
+MOST_LETTERS = 1000  # of a note
+# The folders before a file's name: a page is sent to others, whom they do not concern.
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\":,;]+)*[/\\](?=[^/\\\s'\":,;]+)")
 # Nothing is fetched and nothing runs, whatever a hostile file got onto the page.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -63,23 +68,29 @@ def report(
         raise RequestError(f"Expected an Evaluation, as bitfit.evaluation gives it; found {evaluation!r:.80}.")
     moved = () if backbone is None else changes(delta, as_backbone(backbone))
     lacks = (*missing, *_missing(delta, evaluation, backbone is not None))
+    answered = kept_evaluation(delta) if evaluation is None else evaluation
     name = str(file) if file is not None else f"{file_name(delta.task.name) or 'delta'}.safetensors"
     body = joined(
         [
             _header(delta, evaluation),
             about.findings(delta),
             about.scores(delta, evaluation),
-            Markup("") if evaluation is None else answer_sections(delta, evaluation),
+            Markup("") if answered is None else answer_sections(delta, answered),
             about.curves(delta),
             about.changed(moved),
             about.data(delta),
             about.use(delta, name),
             about.settings(delta),
-            section("Not on this page", items([escaped(line) for line in lacks])),
+            section("Not on this page", items([foreign(without_folders(line), MOST_LETTERS) for line in lacks])),
             _footer(evaluation),
         ]
     )
     return Report(_document(delta.task.name, body), lacks)
+
+
+def without_folders(text: str) -> str:
+    """A note with names of files in place of their paths."""
+    return _FOLDERS.sub("", text)
 
 
 def _header(delta: Delta, evaluation: Evaluation | None) -> Markup:
@@ -99,7 +110,7 @@ def _header(delta: Delta, evaluation: Evaluation | None) -> Markup:
 def _missing(delta: Delta, evaluation: Evaluation | None, with_backbone: bool) -> list[str]:
     lacks = []
     if evaluation is None:
-        lacks.append("What its answers are worth, text by text: no data was read.")
+        lacks.append("Single texts and their answers: no data was read. Figures are those that the file keeps.")
     if not epochs_of(delta.settings):
         lacks.append("Curves of loss and score: the file does not have the epochs of its training.")
     if not with_backbone:
@@ -111,7 +122,9 @@ def _footer(evaluation: Evaluation | None) -> Markup:
     notes = () if evaluation is None else evaluation.notes
     interval = "" if evaluation is None else " An interval is that of 95 % of 1,000 draws of the same rows."
     written = f"Written by bitfit {__version__}.{interval}"
-    return element("footer", None, *(paragraph(foreign(note, 1000)) for note in notes), paragraph(written))
+    return element(
+        "footer", None, *(paragraph(foreign(without_folders(note), MOST_LETTERS)) for note in notes), paragraph(written)
+    )
 
 
 def _document(title: str, body: Markup) -> str:

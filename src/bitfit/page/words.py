@@ -9,6 +9,7 @@ from bitfit.data.task import LESS_IS_BETTER, Task
 from bitfit.delta.delta import Delta
 from bitfit.inference.bootstrap import Interval
 from bitfit.inference.evaluation import Evaluation
+from bitfit.inference.kept import kept_evaluation
 from bitfit.page.markup import Markup, foreign, joined
 
 # Scores that are no shares of anything.
@@ -23,8 +24,10 @@ NAMES = {
     "exact_match": "exact match",
     "mean_squared_error": "mean squared error",
 }
-MOST_NAMED = 4  # labels that a sentence names
+SOME_NAMED = 4  # where there are more
+MOST_NAMED = 6  # labels that a sentence names
 HUGE = 1e15
+VALIDATION = "validation"
 PERCENT = "\u00a0%"  # never at the start of a line
 
 
@@ -41,15 +44,15 @@ class Headline:
 
 def headline(delta: Delta, evaluation: Evaluation | None) -> Headline | None:
     """The main score of the evaluation, else of the file's test or validation split."""
-    if evaluation is not None:
-        metric, score = next(iter(evaluation.scores.items()))
-        return Headline(evaluation.split, metric, score, evaluation.measured_on, evaluation.interval)
     metric = delta.task.metric
-    for split in ("test", "validation"):
-        if metric in delta.scores.get(split, {}):
-            interval = _interval(delta.settings.get("interval")) if split == "validation" else None
-            return Headline(split, metric, delta.scores[split][metric], measured(delta, split), interval)
-    return None
+    if evaluation is None and metric in delta.scores.get("test", {}):
+        return Headline("test", metric, delta.scores["test"][metric], measured(delta, "test"))
+    found = evaluation or kept_evaluation(delta)
+    if found is not None:
+        name, score = next(iter(found.scores.items()))
+        return Headline(found.split, name, score, found.measured_on or measured(delta, found.split), found.interval)
+    score_then = validation_score(delta)
+    return None if score_then is None else Headline(VALIDATION, metric, score_then, measured(delta, VALIDATION))
 
 
 def measured(delta: Delta, split: str) -> str:
@@ -62,7 +65,7 @@ def measured(delta: Delta, split: str) -> str:
 
 def validation_score(delta: Delta) -> float | None:
     """The main score on validation, by which the epoch was chosen."""
-    return delta.scores.get("validation", {}).get(delta.task.metric)
+    return delta.scores.get(VALIDATION, {}).get(delta.task.metric)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -104,8 +107,8 @@ def purpose(task: Task) -> Markup:
     if task.kind == "class" and len(task.labels) <= MOST_NAMED:
         return joined(["Reads ", reads, " and answers ", _listed(task.labels, "or"), "."])
     if task.kind == "class":
-        some = _listed(task.labels[: MOST_NAMED - 1], "")
-        more = f" and {len(task.labels) - MOST_NAMED + 1} more)."
+        some = _listed(task.labels[:SOME_NAMED], "")
+        more = f" and {len(task.labels) - SOME_NAMED} more)."
         return joined(["Reads ", reads, f" and answers one of {len(task.labels)} classes (", some, more])
     answers = {
         "number": joined(["a number, ", foreign(task.label)]),
@@ -135,9 +138,3 @@ def _listed(names: Sequence[str], word: str) -> Markup:
     if len(shown) < 2 or not word:
         return Markup(", ".join(shown))
     return Markup(f"{', '.join(shown[:-1])} {word} {shown[-1]}")
-
-
-def _interval(ends: Any) -> Interval | None:
-    """The interval that a file has of its main score on validation."""
-    proper = isinstance(ends, list) and len(ends) == 2 and all(type(end) in (int, float) for end in ends)
-    return Interval(ends[0], ends[1]) if proper and all(abs(end) < HUGE for end in ends) else None

@@ -13,6 +13,7 @@ from bitfit.data.examples import TaskData, measured_json
 from bitfit.delta.delta import Delta
 from bitfit.inference.calibration import fitted_temperature
 from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
+from bitfit.inference.kept import to_keep
 from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.outputs import outputs
 from bitfit.methods.method import Phase
@@ -28,7 +29,6 @@ from bitfit.training.recipe import ResumableRequest
 from bitfit.training.run import Run
 
 Scores = dict[str, dict[str, float]]
-DIGITS = 4  # of an interval's ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def make_run(outcome: Outcome, group: Race) -> Run:
             marks |= _calibration(outcome, answers)
             evaluated = _evaluation(outcome, answers, marks.get("calibration", {}).get("temperature"))
             if evaluated is not None:
-                marks["interval"] = [round(end, DIGITS) for end in evaluated.interval.to_json()]
+                marks["validation"] = to_keep(evaluated)
             findings = [*_findings(outcome, row, answers, evaluated), *edge_findings(rates, rate_of(state))]
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True

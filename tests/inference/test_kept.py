@@ -1,0 +1,88 @@
+"""What a delta keeps of its answers on validation is what they were, to four digits."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitfit import Delta, Slot, Task
+from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
+from bitfit.inference.kept import MOST_CELLS, kept_evaluation, to_keep
+from tests.training.tiny_task import tiny_data
+
+
+def evaluated(classes: int, rows: int) -> tuple[Task, Evaluation]:
+    """Answers that are often right."""
+    rng = np.random.default_rng(0)
+    task = Task("mood", labels=[f"label {number}" for number in range(classes)])
+    labels = rng.integers(classes, size=rows)
+    logits = rng.normal(size=(rows, classes)) + 2 * np.eye(classes)[labels]
+    examples = replace(tiny_data(validation=rows).splits["validation"], labels=labels)
+    return task, evaluation_of(ScoredRows(task, "validation", examples, logits, f"{rows:,}"), 1.2)
+
+
+def delta_of(task: Task, scores: Any, document: Any) -> Delta:
+    slot, values = Slot("classifier.bias", (2,), None, in_head=True), {"classifier.bias": np.zeros(2, np.float32)}
+    settings = {"validation": document, "calibration": {"temperature": 1.2}, "measured_on": {"validation": 300}}
+    made = Delta("model", f"sha256:{'0' * 64}", "bitfit", "full", (slot,), values, task, scores, settings)
+    return Delta.from_bytes(made.to_bytes())
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_figures_come_back(classes: int) -> None:
+    task, found = evaluated(classes, 300)
+    kept = kept_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_keep(found)))
+    assert kept is not None
+    assert (kept.rows, kept.resampled, kept.measured_on) == (None, None, "300")
+    ours, theirs = found.to_json(), kept.to_json()
+    assert ours["report"]["confusion"] == theirs["report"]["confusion"]
+    assert ours["report"]["classes"] == theirs["report"]["classes"]
+    assert theirs["interval"] == pytest.approx(ours["interval"], abs=1e-4)
+    for name in ("roc_auc", "average_precision", "macro_f1"):
+        assert theirs["report"][name] == pytest.approx(ours["report"][name], abs=1e-4)
+    for name in ("expected_error_before", "expected_error_after", "expected_error_by_chance"):
+        assert theirs["calibration"][name] == pytest.approx(ours["calibration"][name], abs=2e-4)
+
+
+def test_little_room_is_taken() -> None:
+    assert len(json.dumps(to_keep(evaluated(2, 1000)[1]))) < 600
+    task, found = evaluated(150, 20_000)
+    assert np.count_nonzero(found.report.confusion) > MOST_CELLS  # type: ignore[union-attr]
+    kept = kept_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_keep(found)))
+    assert kept is not None
+    assert kept.report is None
+    assert kept.calibration is not None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["interval", "cells", "areas", "bins", "error_before", "measured_on"])
+
+
+@given(NAMES, JSON)
+def test_what_another_program_wrote_there_is_passed_over(name: str, value: Any) -> None:
+    task, found = evaluated(3, 60)
+    delta = delta_of(task, {"validation": dict(found.scores)}, {**to_keep(found), name: value})
+    if name == "measured_on":
+        delta = replace(delta, settings={**delta.settings, name: {"validation": value}})
+    kept = kept_evaluation(delta)
+    if kept is not None:
+        json.dumps(kept.to_json(), allow_nan=False)
+
+
+def test_a_file_without_them_has_none() -> None:
+    task, found = evaluated(3, 60)
+    scores = {"validation": dict(found.scores)}
+    assert kept_evaluation(delta_of(task, {}, to_keep(found))) is None
+    assert kept_evaluation(delta_of(task, scores, {})) is None
+    assert kept_evaluation(delta_of(task, scores, [])) is None
+    beyond = kept_evaluation(delta_of(task, scores, {**to_keep(found), "cells": [0, 3, 1]}))
+    assert beyond is not None
+    assert beyond.report is None
