@@ -18,6 +18,7 @@ from bitfit.inference.evaluation import ScoredRows, evaluation_of
 from tests.models import tiny_backbone
 from tests.page.reading import check_harmless
 from tests.training.tiny_task import tiny_data
+from tests.training.trained import trained
 
 HOSTILE = '</title><script>alert(1)</script><img src="http://x/y" onerror="alert(2)">\u202e'
 SETTINGS = bitfit.TrainConfig(epochs=2, learning_rate=1e-2, precision="fp32")
@@ -106,6 +107,10 @@ def test_rivals_findings_and_the_threshold_are_told(runs: Mapping[str, bitfit.Ru
     assert "frozen probe is better on validation." in page.text
     assert "BF001" in page.text
     assert "Below a confidence of 0 it is unsure; of the 100.0 % of rows above it" in page.text
+    alone = check_harmless(bitfit.report(sure.delta).html).text
+    assert (
+        "Below a confidence of 0 it is unsure; it was chosen so that 1.0 % of the answers above it are right." in alone
+    )
     better = runs["class"].beside({"frozen probe": 0.0})
     if better.scores["validation"]["accuracy"] > 0:
         assert "it is better than simpler models" in check_harmless(bitfit.report(better.delta).html).text
@@ -128,6 +133,23 @@ def made_delta(**changed: Any) -> Delta:
     slot = bitfit.Slot("classifier.bias", (2,), None, in_head=True)
     task = Task("mood", labels=["sad", "glad"])
     return replace(Delta("model", f"sha256:{'0' * 64}", "bitfit", "full", (slot,), values, task), **changed)
+
+
+def test_the_learning_rates_that_raced_are_told() -> None:
+    race = {"rates": [1e-3, 4e-3, 1.6e-2], "steps": [20, 50, 50], "losses": [0.7, 0.25, None]}
+    history = {"epoch": [1], "train": {"loss": [0.5]}}
+    page = check_harmless(bitfit.report(made_delta(settings={"race": race, "history": history})).html)
+    assert "0.001 20 0.7000 0.004 50 0.2500 went on" in page.text
+    for odd in ({}, [], {**race, "steps": 3}, {**race, "rates": [HOSTILE] * 3}):
+        check_harmless(bitfit.report(made_delta(settings={"race": odd, "history": history})).html)
+
+
+def test_a_task_of_spans_has_its_scores_and_curves() -> None:
+    backbone, delta = trained("span")
+    made = bitfit.report(delta, backbone=backbone)
+    page = check_harmless(made.html)
+    assert "Reads question and context and answers with a part of the text. F1 is " in page.text
+    assert "What training changed" in page.text
 
 
 def test_of_a_part_of_the_rows_both_numbers_are_told() -> None:

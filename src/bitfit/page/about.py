@@ -19,7 +19,15 @@ from bitfit.training.history import best_epoch_of, epochs_of
 THOUSANDTH = 1e-3
 MOST_OUTSIDE = 6  # changed parameters outside the layers that are listed
 MOST_CLASSES = 20  # bars of the classes of train
-TOLD = {"measured_on", "findings", "history", "facts", "baselines", "validation"}  # settings that have a section
+TOLD = {
+    "measured_on",
+    "race",
+    "findings",
+    "history",
+    "facts",
+    "baselines",
+    "validation",
+}  # settings that have a section
 SPLIT_ORDER = ("train", "validation", "test")
 
 
@@ -93,7 +101,7 @@ def findings(delta: Delta) -> Markup:
 
 
 def curves(delta: Delta) -> Markup:
-    """Loss and score of each epoch."""
+    """Loss and score of each epoch, and the learning rates that raced before."""
     epochs = epochs_of(delta.settings)
     if not epochs:
         return Markup("")
@@ -105,7 +113,25 @@ def curves(delta: Delta) -> Markup:
         told += f" The values of epoch {best}, the best on validation, were kept."
     if phases:
         told += " Epochs are numbered from the first phase on: "
-    return section("How it learnt", paragraph(told, _listed(phases)), figures(*drawn))
+    return section(
+        "How it learnt", paragraph(told, _listed(phases)), figures(*drawn, _race(delta.settings.get("race")))
+    )
+
+
+def _race(document: Any) -> Markup:
+    """The learning rates that raced, how long each did, and its loss then."""
+    columns = [mapping(document).get(name) for name in ("rates", "steps", "losses")]
+    if not all(isinstance(column, list) and len(column) == len(columns[0] or []) for column in columns):
+        return Markup("")
+    lines = [numbers(dict(enumerate(line))) for line in zip(*(column or [] for column in columns), strict=True)]
+    proper = [list(line.values()) for line in lines if len(line) == 3]
+    last = max((line[1] for line in proper), default=0)
+    rows = [
+        [f"{rate:g}", f"{steps:,.0f}", f"{loss:.4f}", "went on" if steps == last else ""]
+        for rate, steps, loss in proper
+    ]
+    caption = "Learning rates raced on the same texts; the lowest loss went on."
+    return figure(table(["rate", "steps", "loss", ""], rows, texts=0), caption)
 
 
 def _curve(epochs: Sequence[dict[str, Any]], name: str, shown: str, best: int) -> Markup:

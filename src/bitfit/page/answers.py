@@ -105,6 +105,8 @@ def _confidence(delta: Delta, evaluation: Evaluation, report: ClassReport) -> Ma
             second = report.classes[1].label
             positive = np.where(answer == second, confidence, 1 - confidence)
             drawn.append(_roc(label == second, positive, report))
+    elif delta.threshold is not None:
+        said.append(_unsure_then(delta))
     return section("How sure it is", paragraph(*said), figures(*drawn)) if drawn else Markup("")
 
 
@@ -129,6 +131,14 @@ def _unsure(delta: Delta, confidence: NDArray[Any], right: NDArray[Any]) -> str:
         f"Below a confidence of {delta.threshold:g} it is unsure; of the {_percent(sure.mean())} of rows above it "
         f"{_percent(right[sure].mean())} are answered right."
     )
+
+
+def _unsure_then(delta: Delta) -> str:
+    """What the file says of its threshold."""
+    precision = delta.settings["calibration"].get("precision")
+    proper = type(precision) in (int, float) and 0 < precision <= 1
+    above = f"; it was chosen so that {_percent(precision)} of the answers above it are right" if proper else ""
+    return f"Below a confidence of {delta.threshold:g} it is unsure{above}."
 
 
 def _percent(share: float) -> str:

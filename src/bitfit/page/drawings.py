@@ -64,7 +64,7 @@ def plot(title: str, axes: Axes, series: Sequence[Series]) -> Markup:
     for one in drawn:
         parts += _drawn(one, [at(point) for point in _thinned(one.points)])
     parts += [_text((LEFT + right) / 2, HEIGHT - 8, axes.x, "middle"), _text(4, 13, axes.y, "start")]
-    return _picture(title, WIDTH, HEIGHT, [*parts, *_key(drawn)])
+    return _picture(title, WIDTH, HEIGHT, [*parts, *_key(drawn)], "plot")
 
 
 def _drawn(one: Series, places: Sequence[Point]) -> list[Markup]:
@@ -127,7 +127,7 @@ def matrix(
 
 def _cell_size(count: int) -> float:
     """Of a matrix with so many rows or columns."""
-    return next((size for most, size in ((4, 64), (8, 44), (20, 30), (60, 15)) if count <= most), max(2.0, 720 / count))
+    return next((size for most, size in ((4, 64), (8, 44), (20, 36), (60, 15)) if count <= most), max(2.0, 720 / count))
 
 
 def _cell(cell: Cell, at: Point, size: float, names: tuple[Sequence[str], Sequence[str]]) -> list[Markup]:
@@ -202,8 +202,14 @@ def _thinned(points: Sequence[Point]) -> Sequence[Point]:
 # ---------------------------------------------------------------------- SVG
 
 
-def _picture(title: str, width: float, height: float, parts: Iterable[str]) -> Markup:
-    shape = {"viewBox": f"0 0 {width:.0f} {height:.0f}", "width": f"{width:.0f}", "role": "img", "aria-label": title}
+def _picture(title: str, width: float, height: float, parts: Iterable[str], style: str | None = None) -> Markup:
+    shape = {
+        "class": style,
+        "viewBox": f"0 0 {width:.0f} {height:.0f}",
+        "width": f"{width:.0f}",
+        "role": "img",
+        "aria-label": title,
+    }
     return element("svg", shape, joined(parts))
 
 
