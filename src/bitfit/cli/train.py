@@ -59,6 +59,14 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
 @click.option(
     "--seed", "seeds", default="0", show_default=True, metavar="SEED[,SEED...]", help="Of head, order, dropout."
 )
+@click.option(
+    "--head-start",
+    type=click.Choice(["auto", "probe", "frequencies", "random"]),
+    default="auto",
+    show_default=True,
+    help="At random; the same with the classes' frequencies as biases (auto, of classes); or where a linear model on "
+    "the frozen features has it.",
+)
 @click.option("--batch-size", type=int, default=TrainConfig.batch_size, show_default=True)
 @click.option("--epochs", type=int, help="Default: what suits the number of examples, 3 to 20.")
 @click.option("--schedule", type=click.Choice(["linear", "constant"]), default=TrainConfig.schedule, show_default=True)

@@ -81,8 +81,9 @@ class Cell:
     def _run(self, rate: float | None, seed: int) -> PlannedRun:
         settings = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
         rate = None if rate is None else float(rate)
-        # A plan says everything before it has seen the data: what suits their number is not asked for.
-        config = TrainConfig(learning_rate=rate, seed=seed, **{"epochs": PLANNED_EPOCHS, **settings})
+        # A plan says everything before it has seen the data: what suits them is not asked for.
+        settings = {"epochs": PLANNED_EPOCHS, "head_start": "random", **settings}
+        config = TrainConfig(learning_rate=rate, seed=seed, **settings)
         config = config.settled(self.method.method, examples=0)
         asked = {
             "model": self.model,

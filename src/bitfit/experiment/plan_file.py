@@ -77,6 +77,7 @@ SETTINGS: Mapping[str, Kind] = {
     "patience": WHOLE,
     "precision": _one_of(get_args(Precision)),
     "prefix_cache": BOTH,
+    "head_start": _one_of(("probe", "frequencies", "random")),
 }
 # What is read and how: a task's own.
 DATA: Mapping[str, Kind] = {

@@ -39,6 +39,7 @@ MOST_WEIGHTS = 1_000_000  # of TF-IDF, for all classes: the solver takes 200 byt
 FEWEST_ROWS = 20  # of validation: fewer cannot tell two models apart
 PROBE_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.1)  # sklearn's C, of standardized features; of ridge 1 / alpha
 TFIDF_STRENGTHS = (1.0, 10.0, 100.0)
+DEAD = 1e-5  # of the largest spread of a feature
 ROUNDS, TOLERANCE = 300, 1e-3  # of the solver; further ones change no score that is shown
 FORMAT = 1  # raise when the features change their meaning: older entries are then not found
 
@@ -51,8 +52,8 @@ def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say
     text, or where there is too little to tell, which is said."""
     if data.task.kind not in ("class", "number") or not {"train", "validation"} <= set(data.splits):
         return {}
-    train, validation = (_labelled(data.splits[name]) for name in ("train", "validation"))
-    few = _sample(train, PROBE, positions_per_token(backbone.config))
+    train, validation = (labelled(data.splits[name]) for name in ("train", "validation"))
+    few = sample(train, PROBE, positions_per_token(backbone.config))
     if problem := _too_little(few, validation):
         say(f"No baselines: {problem}")
         return {}
@@ -62,7 +63,7 @@ def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say
         _say_size(PROBE, few, train, say)
         scores[PROBE] = _best(data.task, (few, validation), _standardized(*features), PROBE_STRENGTHS)
     if data.task.kind == "class" and "pixels" not in train.source:
-        many = _sample(train, TFIDF)
+        many = sample(train, TFIDF)
         _say_size(TFIDF, many, train, say)
         weights = _tfidf(many, validation, MOST_WEIGHTS // len(data.task.labels))
         scores[TFIDF] = _best(data.task, (many, validation), weights, TFIDF_STRENGTHS)
@@ -88,12 +89,13 @@ def _usual_order(rivals: Mapping[str, float]) -> dict[str, float]:
     return {one: rivals[one] for one in (PROBE, TFIDF) if one in rivals}
 
 
-def _labelled(examples: Examples) -> Examples:
+def labelled(examples: Examples) -> Examples:
+    """Those of them that have a label."""
     known = ~np.isnan(examples.labels) if examples.labels.dtype.kind == "f" else examples.labels >= 0
     return examples if known.all() else examples.only(np.flatnonzero(known))
 
 
-def _sample(examples: Examples, name: str, positions_per_token: int = 1) -> Examples:
+def sample(examples: Examples, name: str, positions_per_token: int = 1) -> Examples:
     """As many as a rival may learn from, always the same ones."""
     drawn = np.argsort(np.random.PCG64(0).random_raw(len(examples)), kind="stable")[: MOST_EXAMPLES[name]]
     positions = np.cumsum(examples.lengths[drawn]) * positions_per_token
@@ -147,9 +149,13 @@ def _computed(model: RowModel, examples: Examples, say: Say) -> NDArray[np.float
 
 
 def _standardized(train: Matrix, validation: Matrix) -> tuple[Matrix, Matrix]:
-    mean, spread = train.mean(0), train.std(0)
-    spread = np.where(spread > 0, spread, 1)
+    mean, spread = train.mean(0), alive(train.std(0))
     return (train - mean) / spread, (validation - mean) / spread
+
+
+def alive(spread: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The spread of each feature to divide by: of one that is the same for all texts, but for rounding, none."""
+    return np.where(spread > DEAD * spread.max(), spread, np.float32(np.inf))
 
 
 # ---------------------------------------------------------------------- TF-IDF
@@ -197,7 +203,7 @@ def _best(
     """The best score on validation of a linear model over these strengths."""
     best: float | None = None
     for strength in strengths:
-        model = _model(task, strength)
+        model = linear_model(task, strength)
         with warnings.catch_warnings():  # of a solver that ran out of rounds
             warnings.simplefilter("ignore")
             predicted = model.fit(features[0], sides[0].labels).predict(features[1])
@@ -209,7 +215,8 @@ def _best(
     return best
 
 
-def _model(task: Task, strength: float) -> Any:
+def linear_model(task: Task, strength: float) -> Any:
+    """Not fitted yet, of this strength of regularization."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if task.kind == "number":

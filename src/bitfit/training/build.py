@@ -1,7 +1,8 @@
 """Builds what trains: a task's model, plain and fast, and what the method lets change of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -27,9 +28,10 @@ class Built:
     compute: torch.dtype
     phase: Phase
 
-    def start(self, seed: int) -> Tensor:
-        """A row before training, (P,): the backbone's values, and a head and new parameters drawn from the seed."""
-        drawn = {**head_start(self.plain, seed), **self.recipe.method.start(self.plain, seed)}
+    def start(self, seed: int, head: Mapping[str, Tensor] = MappingProxyType({})) -> Tensor:
+        """A row before training, (P,): the backbone's values, and a head and new parameters drawn from the seed, but
+        for those of `head`."""
+        drawn = {**head_start(self.plain, seed), **head, **self.recipe.method.start(self.plain, seed)}
         return self.phase.theta.starting_row(drawn)
 
     @property

@@ -19,6 +19,9 @@ USUAL_STEPS, STEPS_A_CLASS = 600, 25
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 LONG, PATIENCE = 10, 5  # such a run of so many epochs ends after so many without a better score
 
+HEAD_STARTS = ("auto", "probe", "frequencies", "random")
+# Settings that files of earlier versions do not have -> what they mean by it.
+UNSAID = {"prefix_cache": None, "head_start": "random"}
 FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
 # What other tools call a setting, where the letters do not lead to its name here.
 OTHER_WORDS = {
@@ -49,6 +52,7 @@ class TrainSettings(TypedDict, total=False):
     precision: "Precision"
     device: "Device"
     prefix_cache: bool | None
+    head_start: Literal["auto", "probe", "frequencies", "random"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class TrainConfig:
     # The layers below all that trains answer once for each example, without dropout. None: where the head alone trains.
     # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
     prefix_cache: bool | None = None
+    # At random; the same with biases for the frequencies of the classes; or where a linear model on the frozen features
+    # has it. Auto: the frequencies, of classes.
+    head_start: Literal["auto", "probe", "frequencies", "random"] = "auto"
 
     def changed(self, settings: Mapping[str, Any], others: Iterable[str] = ()) -> "TrainConfig":
         """The same with these settings. A misspelt one is refused; `others` are names that could have been meant."""
@@ -108,6 +115,7 @@ class TrainConfig:
                 ("weight_decay", free, self.weight_decay == 0 or _above_0(self.weight_decay)),
                 ("patience", whole, self.patience is None or _whole(self.patience, 1)),
                 ("prefix_cache", "true, false or nothing", self.prefix_cache in (None, True, False)),
+                ("head_start", f"one of {', '.join(HEAD_STARTS)}", self.head_start in HEAD_STARTS),
             )
             if not right
         ]
@@ -118,7 +126,17 @@ class TrainConfig:
     def paper(cls, learning_rate: float | None = None, seed: int = 0) -> "TrainConfig":
         """How the paper trained, for one of the rates and seeds that it tried: a constant rate, no decay, its batch
         size, and the epochs of most of its tasks."""
-        return cls(learning_rate, 16, 8, seed, schedule="constant", warmup=0.0, clip=1.0, weight_decay=0.0)
+        return cls(
+            learning_rate,
+            batch_size=16,
+            epochs=8,
+            seed=seed,
+            schedule="constant",
+            warmup=0.0,
+            clip=1.0,
+            weight_decay=0.0,
+            head_start="random",
+        )
 
     def settled(self, method: "Method", examples: int, classes: int = 0) -> "TrainConfig":
         """The same with a learning rate and epochs: those given, or what suits the method, the number of examples to
@@ -132,9 +150,9 @@ class TrainConfig:
         return replace(self, learning_rate=rate, epochs=epochs, patience=patience)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the result, as plain values. Where the prefix cache was not set it is left
-        out, as in older files."""
-        left_out = {"device"} if self.prefix_cache is not None else {"device", "prefix_cache"}
+        """The settings that decide the result, as plain values. A newer one that changes nothing is left out, as in
+        older files."""
+        left_out = {"device", *(name for name, usual in UNSAID.items() if getattr(self, name) == usual)}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 

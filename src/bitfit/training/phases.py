@@ -1,7 +1,7 @@
 """Drives the phases of a training through the one loop, and makes a run of each row."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from bitfit.data.examples import TaskData
 from bitfit.methods.method import Phase
 from bitfit.runtime.precision import surroundings
+from bitfit.training import head_start
 from bitfit.training.build import Built
+from bitfit.training.config import TrainConfig
 from bitfit.training.frozen_prefix import with_states
 from bitfit.training.loop import Job, Training
 from bitfit.training.outcome import Outcome, make_run
@@ -47,7 +49,7 @@ def train_built(built: Built, request: ResumableRequest, watcher: Watcher) -> li
     data = _data_at_boundary(built, watcher)
     earlier = Earlier(seconds=time.perf_counter() - began if data is not recipe.data else 0.0)
     phase, lineup = built.phase, built.lineup
-    start = torch.stack([built.start(config.seed) for config in lineup.configs])
+    start = _starts(built, lineup.configs, watcher)
     for name in recipe.method.phases[:-1]:
         phase, start = _train_phase(built, (phase, start), name, request.within(name), watcher, earlier)
     last = recipe.method.phases[-1]
@@ -65,6 +67,16 @@ def train_built(built: Built, request: ResumableRequest, watcher: Watcher) -> li
         diverged=earlier.diverged,
     )
     return [make_run(outcome, group) for group in lineup.groups]
+
+
+def _starts(built: Built, configs: Sequence[TrainConfig], watcher: Watcher) -> Tensor:
+    """Each row before training, (rows, P)."""
+    recipe, heads = built.recipe, {}
+    for config in configs:
+        if config.head_start not in heads:
+            where = recipe.backbone, built.plain, recipe.data
+            heads[config.head_start] = head_start.values(config, *where, watcher.note)
+    return torch.stack([built.start(config.seed, heads[config.head_start]) for config in configs])
 
 
 def _train_phase(

@@ -18,6 +18,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.examples import TaskData, digest
 from bitfit.methods.method import Method
 from bitfit.runtime.precision import Precision, compute_format, surroundings
+from bitfit.training import head_start
 from bitfit.training.checkpoint import Checkpoints, CheckpointWriter
 from bitfit.training.config import TrainConfig
 from bitfit.training.race import rates_to_race
@@ -39,7 +40,8 @@ class Recipe:
         """Each row's learning rate and epochs are what suits the method and the data where none are given; the rate
         is raced for where the method's runs share a pass and the training is long enough to pay for it."""
         examples, classes = len(data.splits["train"]), len(data.task.labels)
-        settled = tuple(config.settled(method, examples, classes) for config in configs)
+        begun = [head_start.settled(config, method, data) for config in configs]
+        settled = tuple(config.settled(method, examples, classes) for config in begun)
         raced = tuple(
             rates_to_race(given, config, examples) if method.shares_a_pass else ()
             for given, config in zip(configs, settled, strict=True)
