@@ -159,7 +159,7 @@ def ended_by_sigterm() -> Iterator[None]:
 def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
     """What a file still knows of its run."""
     from bitfit.data.examples import measured_text
-    from bitfit.inference.kept import kept_evaluation
+    from bitfit.inference.stored import stored_evaluation
     from bitfit.training.config import TrainConfig
     from bitfit.training.findings import Finding
     from bitfit.training.history import best_epoch_of, epochs_of
@@ -179,5 +179,5 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
         measured_on={name: measured_text(of) for name, of in delta.settings.get("measured_on", {}).items()},
         baselines=delta.settings.get("baselines", {}),
         findings=Finding.all_of(delta.settings),
-        validation=kept_evaluation(delta),
+        validation=stored_evaluation(delta),
     )

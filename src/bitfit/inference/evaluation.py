@@ -34,7 +34,9 @@ class Evaluation:
     # are not there where the data came tokenized, nor images.
     rows: pa.Table | None = None
     notes: tuple[str, ...] = ()  # shown with the scores
-    resampled: Floats | None = None  # the main score of each of 1,000 draws of the rows; None in what a delta keeps
+    resampled: Floats | None = (
+        None  # the main score of each of 1,000 draws of the rows; None where a delta stored the rest
+    )
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())

@@ -12,7 +12,7 @@ from bitfit.page.drawings import Axes, Cell, Series, bars, matrix, plot
 from bitfit.page.markup import Markup, element, foreign, joined
 from bitfit.page.parts import code, figure, figures, items, paragraph, section, table
 from bitfit.page.words import PLAIN, capitalized, mapping, measured, metric_name, numbers, score_text, validation_score
-from bitfit.training.baselines import TFIDF, better_baselines
+from bitfit.training.baselines import PROBE, TFIDF, better_baselines
 from bitfit.training.findings import Finding
 from bitfit.training.history import best_epoch_of, epochs_of
 
@@ -28,12 +28,13 @@ TOLD = {
     "baselines",
     "validation",
 }  # settings that have a section
+RIVALS = {PROBE: "a linear model on the frozen backbone's features", TFIDF: "one on TF-IDF weights of word pieces"}
 SPLIT_ORDER = ("train", "validation", "test")
 
 
 def scores(delta: Delta, evaluation: Evaluation | None) -> Markup:
     """A line for each split, those of the file and that which was scored now; and what simpler models reach."""
-    every = {split: dict(found) for split, found in delta.scores.items()}
+    every = {split: dict(values) for split, values in delta.scores.items()}
     rows_of = {split: measured(delta, split) for split in every}
     if evaluation is not None:
         every[evaluation.split] = dict(evaluation.scores)
@@ -41,7 +42,7 @@ def scores(delta: Delta, evaluation: Evaluation | None) -> Markup:
     ordered = [split for split in SPLIT_ORDER if split in every]
     ordered += [split for split in every if split not in ordered]
     main = delta.task.metrics or (delta.task.metric,)
-    metrics = list(dict.fromkeys([*main, *(name for found in every.values() for name in found)]))
+    metrics = list(dict.fromkeys([*main, *(name for values in every.values() for name in values)]))
     rows = [
         [
             foreign(split),
@@ -52,10 +53,10 @@ def scores(delta: Delta, evaluation: Evaluation | None) -> Markup:
     ]
     note = "The score on train is that of the epoch while it learnt, with dropout." if "train" in every else ""
     header = ["split", "rows", *(foreign(metric_name(name)) for name in metrics)]
-    told, drawn = _rivals(delta)
+    text, drawn = _rivals(delta)
     return section(
         "How good it is",
-        paragraph(told) if told else "",
+        paragraph(text) if text else "",
         figures(table(header, rows), drawn),
         paragraph(note, style="muted") if note else "",
     )
@@ -63,24 +64,22 @@ def scores(delta: Delta, evaluation: Evaluation | None) -> Markup:
 
 def _rivals(delta: Delta) -> tuple[str, Markup]:
     """Its score on validation beside those of simpler models, in words and as bars."""
-    task, own = delta.task, validation_score(delta)
+    task, score = delta.task, validation_score(delta)
     others = dict(sorted(numbers(delta.settings.get("baselines")).items(), key=lambda one: one[0] == TFIDF))
-    if own is None or not others:
+    if score is None or not others:
         return "", Markup("")
-    ahead = better_baselines(task, own, others)
+    ahead = better_baselines(task, score, others)
     if ahead:
-        told = f"{' and '.join(ahead)} {'is' if len(ahead) == 1 else 'are'} better on validation."
+        text = f"{' and '.join(ahead)} {'is' if len(ahead) == 1 else 'are'} better on validation."
     else:
-        told = "On validation it is better than simpler models that learnt from the same texts."
-    listed = {delta.method: own, **others}
+        text = "On validation it is better than simpler models that learnt from the same texts."
+    listed = {delta.method: score, **others}
     most = max(listed.values()) if task.metric in PLAIN else 1.0
     lines = [(name, one, score_text(task.metric, one)) for name, one in listed.items()]
     less = ", less is better" if task.metric in LESS_IS_BETTER else ""
-    caption = (
-        f"{metric_name(task.metric)} on validation{less}: this model; a linear model on the frozen "
-        "backbone's features; one on TF-IDF weights of word pieces."
-    )
-    return told, figure(bars("Beside its rivals", lines, most, own=1), capitalized(caption))
+    explained = "; ".join(["this model", *(RIVALS[name] for name in RIVALS if name in others)])
+    caption = f"{metric_name(task.metric)} on validation{less}: {explained}."
+    return text, figure(bars("Beside its rivals", lines, most, highlighted=1), capitalized(caption))
 
 
 def findings(delta: Delta) -> Markup:
@@ -108,13 +107,13 @@ def curves(delta: Delta) -> Markup:
     metric, best = delta.task.metric, best_epoch_of(delta.settings)
     drawn = [_curve(epochs, "loss", "loss", best), _curve(epochs, metric, metric_name(metric), best)]
     phases = list(dict.fromkeys(epoch["phase"] for epoch in epochs if "phase" in epoch))
-    told = f"{len(epochs)} epochs were scored." if len(epochs) > 1 else "One epoch was scored."
+    text = f"{len(epochs)} epochs were scored." if len(epochs) > 1 else "One epoch was scored."
     if best:
-        told += f" The values of epoch {best}, the best on validation, were kept."
+        text += f" The values of epoch {best}, the best on validation, were kept."
     if phases:
-        told += " Epochs are numbered from the first phase on: "
+        text += " Epochs are numbered from the first phase on: "
     return section(
-        "How it learnt", paragraph(told, _listed(phases)), figures(*drawn, _race(delta.settings.get("race")))
+        "How it learnt", paragraph(text, _listed(phases)), figures(*drawn, _race(delta.settings.get("race")))
     )
 
 
@@ -167,9 +166,9 @@ def data(delta: Delta) -> Markup:
         for split in ordered
     ]
     columns = joined([*_with_commas(task.texts), " → ", foreign(task.label)])
-    told = paragraph("Columns: ", columns, f". Texts are cut at {task.max_length:,} pieces.")
+    text = paragraph("Columns: ", columns, f". Texts are cut at {task.max_length:,} pieces.")
     header = ["split", "texts", "pieces a text", "cut"]
-    return section("The data", told, figures(table(header, rows), _classes_of_train(task, facts.get("classes"))))
+    return section("The data", text, figures(table(header, rows), _classes_of_train(task, facts.get("classes"))))
 
 
 def _classes_of_train(task: Task, counts: Any) -> Markup:

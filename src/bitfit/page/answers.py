@@ -92,22 +92,22 @@ def _confused(report: ClassReport, unit: str) -> Markup:
 
 def _confidence(delta: Delta, evaluation: Evaluation, report: ClassReport) -> Markup:
     """How much its confidence is worth."""
-    said, drawn = [], []
+    sentences, drawn = [], []
     if evaluation.calibration is not None:
-        said.append(f"{_calibrated(evaluation.calibration)} ")
+        sentences.append(f"{_calibrated(evaluation.calibration)} ")
         drawn.append(_reliability(evaluation.calibration))
     if evaluation.rows is not None:
         label, answer, confidence = (column.to_numpy(zero_copy_only=False) for column in evaluation.rows.columns[-3:])
         right = label == answer
-        said.append(_unsure(delta, confidence, right))
+        sentences.append(_unsure(delta, confidence, right))
         drawn.append(_coverage(confidence, right, delta))
         if report.roc_auc is not None:
             second = report.classes[1].label
             positive = np.where(answer == second, confidence, 1 - confidence)
             drawn.append(_roc(label == second, positive, report))
     elif delta.threshold is not None:
-        said.append(_unsure_then(delta))
-    return section("How sure it is", paragraph(*said), figures(*drawn)) if drawn else Markup("")
+        sentences.append(_unsure_then(delta))
+    return section("How sure it is", paragraph(*sentences), figures(*drawn)) if drawn else Markup("")
 
 
 def _calibrated(calibration: Calibration) -> str:

@@ -56,37 +56,40 @@ def plot(title: str, axes: Axes, series: Sequence[Series]) -> Markup:
 
     parts: list[Markup] = []
     for value in ticks(x, 6, axes.whole_x):
-        place = at((value, y[0]))[0]
-        parts += [_line((place, TOP), (place, bottom), "grid"), _text(place, bottom + 15, _tick(value, axes), "middle")]
+        across = at((value, y[0]))[0]
+        parts += [
+            _line((across, TOP), (across, bottom), "grid"),
+            _text(across, bottom + 15, _tick(value, axes), "middle"),
+        ]
     for value in ticks(y, 6):
-        place = at((x[0], value))[1]
-        parts += [_line((LEFT, place), (right, place), "grid"), _text(LEFT - 6, place + 4, _tick(value, axes), "end")]
+        down = at((x[0], value))[1]
+        parts += [_line((LEFT, down), (right, down), "grid"), _text(LEFT - 6, down + 4, _tick(value, axes), "end")]
     for one in drawn:
         parts += _drawn(one, [at(point) for point in _thinned(one.points)])
     parts += [_text((LEFT + right) / 2, HEIGHT - 8, axes.x, "middle"), _text(4, 13, axes.y, "start")]
     return _picture(title, WIDTH, HEIGHT, [*parts, *_key(drawn)], "plot")
 
 
-def _drawn(one: Series, places: Sequence[Point]) -> list[Markup]:
+def _drawn(one: Series, points: Sequence[Point]) -> list[Markup]:
     parts = []
     if one.line:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(element("polyline", {"class": f"line {one.style}", "points": path}))
     if one.dots:
-        size = 3.5 if len(places) <= 50 else 2
-        parts += [element("circle", {"class": f"dot {one.style}", "cx": x, "cy": y, "r": size}) for x, y in places]
+        size = 3.5 if len(points) <= 50 else 2
+        parts += [element("circle", {"class": f"dot {one.style}", "cx": x, "cy": y, "r": size}) for x, y in points]
     return parts
 
 
 def _key(series: Sequence[Series]) -> list[Markup]:
     """The names of the series, in a line at the top on the right."""
     parts: list[Markup] = []
-    place = float(WIDTH - RIGHT)
+    end = float(WIDTH - RIGHT)
     for one in reversed([one for one in series if one.name]):
-        parts.append(_text(place, 13, one.name, "end"))
-        place -= LETTER * len(one.name) + 9
-        parts.append(element("circle", {"class": f"dot {one.style}", "cx": place, "cy": 9, "r": 4}))
-        place -= 14
+        parts.append(_text(end, 13, one.name, "end"))
+        end -= LETTER * len(one.name) + 9
+        parts.append(element("circle", {"class": f"dot {one.style}", "cx": end, "cy": 9, "r": 4}))
+        end -= 14
     return parts
 
 
@@ -97,7 +100,7 @@ class Cell:
     row: int
     column: int
     share: float  # how dark it is, from 0 to 1
-    said: str
+    text: str
 
 
 def matrix(
@@ -131,30 +134,30 @@ def _cell_size(count: int) -> float:
 
 
 def _cell(cell: Cell, at: Point, size: float, names: tuple[Sequence[str], Sequence[str]]) -> list[Markup]:
-    label = element("title", None, f"{names[0][cell.row]} / {names[1][cell.column]}: {cell.said}")
+    label = element("title", None, f"{names[0][cell.row]} / {names[1][cell.column]}: {cell.text}")
     edge = size - 1 if size > 4 else size
-    place: dict[str, str | float | None] = {"x": at[0], "y": at[1], "width": edge, "height": edge}
+    square: dict[str, str | float | None] = {"x": at[0], "y": at[1], "width": edge, "height": edge}
     parts = [
-        element("rect", {"class": "under", **place}),
-        element("rect", {"class": "cell", **place, "fill-opacity": cell.share}, label),
+        element("rect", {"class": "under", **square}),
+        element("rect", {"class": "cell", **square, "fill-opacity": cell.share}, label),
     ]
-    if len(cell.said) * LETTER <= size:
+    if len(cell.text) * LETTER <= size:
         ink = "on" if cell.share > 0.55 else None
-        parts.append(_text(at[0] + edge / 2, at[1] + edge / 2 + 4, cell.said, "middle", ink))
+        parts.append(_text(at[0] + edge / 2, at[1] + edge / 2 + 4, cell.text, "middle", ink))
     return parts
 
 
-def bars(title: str, items: Sequence[tuple[str, float, str]], most: float, own: int = 0) -> Markup:
-    """A bar for each (name, length, what it says), the first `own` of them in the page's own colour."""
+def bars(title: str, items: Sequence[tuple[str, float, str]], most: float, highlighted: int = 0) -> Markup:
+    """A bar for each (name, length, what it says), the first `highlighted` of them in the page's colour."""
     left, width, step = _room([name for name, _, _ in items]) + 4, 230, 26
     parts = []
-    for number, (name, value, said) in enumerate(items):
+    for number, (name, value, text) in enumerate(items):
         y = 4 + step * number
         long = width * min(max(value / most, 0), 1) if most > 0 else 0
         parts.append(_text(left - 8, y + 14, _short(name), "end"))
-        style = "bar own" if number < own else "bar"
+        style = "bar highlighted" if number < highlighted else "bar"
         parts.append(element("rect", {"class": style, "x": left, "y": y, "width": max(long, 1), "height": 18, "rx": 2}))
-        parts.append(_text(left + long + 6, y + 14, said, "start"))
+        parts.append(_text(left + long + 6, y + 14, text, "start"))
     return _picture(title, left + width + 60, 8 + step * len(items), parts)
 
 
@@ -217,13 +220,13 @@ def _line(start: Point, end: Point, style: str) -> Markup:
     return element("line", {"class": style, "x1": start[0], "y1": start[1], "x2": end[0], "y2": end[1]})
 
 
-def _text(x: float, y: float, said: str, anchor: str, style: str | None = None) -> Markup:
-    return element("text", {"x": x, "y": y, "text-anchor": anchor, "class": style}, said)
+def _text(x: float, y: float, text: str, anchor: str, style: str | None = None) -> Markup:
+    return element("text", {"x": x, "y": y, "text-anchor": anchor, "class": style}, text)
 
 
-def _turned(x: float, y: float, said: str, anchor: str) -> Markup:
+def _turned(x: float, y: float, text: str, anchor: str) -> Markup:
     where = f"translate({x:.1f} {y:.1f}) rotate(-90)"
-    return element("text", {"transform": where, "text-anchor": anchor}, said)
+    return element("text", {"transform": where, "text-anchor": anchor}, text)
 
 
 def _short(name: str) -> str:

@@ -12,8 +12,8 @@ from bitfit.delta.delta import Delta
 from bitfit.errors import RequestError
 from bitfit.files import file_name, write_whole
 from bitfit.inference.evaluation import Evaluation
-from bitfit.inference.kept import kept_evaluation
 from bitfit.inference.predictor import as_delta
+from bitfit.inference.stored import stored_evaluation
 from bitfit.page import about
 from bitfit.page.answers import answer_sections
 from bitfit.page.markup import Markup, element, foreign, joined
@@ -68,7 +68,7 @@ def report(
         raise RequestError(f"Expected an Evaluation, as bitfit.evaluation gives it; found {evaluation!r:.80}.")
     moved = () if backbone is None else changes(delta, as_backbone(backbone))
     lacks = (*missing, *_missing(delta, evaluation, backbone is not None))
-    answered = kept_evaluation(delta) if evaluation is None else evaluation
+    answered = stored_evaluation(delta) if evaluation is None else evaluation
     name = str(file) if file is not None else f"{file_name(delta.task.name) or 'delta'}.safetensors"
     body = joined(
         [
@@ -89,20 +89,20 @@ def report(
 
 
 def without_folders(text: str) -> str:
-    """A note with names of files in place of their paths."""
+    """A note with the names of files alone, without their folders."""
     return _FOLDERS.sub("", text)
 
 
 def _header(delta: Delta, evaluation: Evaluation | None) -> Markup:
     """The title, and the answer to what it is and how good."""
-    found = headline(delta, evaluation)
-    said = [purpose(delta.task), " ", quality(delta.task, found)] if found else [purpose(delta.task)]
+    main = headline(delta, evaluation)
+    sentences = [purpose(delta.task), " ", quality(delta.task, main)] if main else [purpose(delta.task)]
     made = ["A file of ", f"{delta.size:,} trained values for the frozen model ", foreign(delta.backbone), "; method "]
     return element(
         "header",
         None,
         element("h1", {"dir": "auto"}, foreign(delta.task.name)),
-        paragraph(*said, style="lead"),
+        paragraph(*sentences, style="lead"),
         paragraph(*made, foreign(delta.method), ".", style="muted"),
     )
 
@@ -110,7 +110,9 @@ def _header(delta: Delta, evaluation: Evaluation | None) -> Markup:
 def _missing(delta: Delta, evaluation: Evaluation | None, with_backbone: bool) -> list[str]:
     lacks = []
     if evaluation is None:
-        lacks.append("Single texts and their answers: no data was read. Figures are those that the file keeps.")
+        lacks.append(
+            "Single texts and their answers: no data was read. The figures are those of validation that the file holds."
+        )
     if not epochs_of(delta.settings):
         lacks.append("Curves of loss and score: the file does not have the epochs of its training.")
     if not with_backbone:

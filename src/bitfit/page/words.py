@@ -9,7 +9,7 @@ from bitfit.data.task import LESS_IS_BETTER, Task
 from bitfit.delta.delta import Delta
 from bitfit.inference.bootstrap import Interval
 from bitfit.inference.evaluation import Evaluation
-from bitfit.inference.kept import kept_evaluation
+from bitfit.inference.stored import stored_evaluation
 from bitfit.page.markup import Markup, foreign, joined
 
 # Scores that are no shares of anything.
@@ -47,10 +47,10 @@ def headline(delta: Delta, evaluation: Evaluation | None) -> Headline | None:
     metric = delta.task.metric
     if evaluation is None and metric in delta.scores.get("test", {}):
         return Headline("test", metric, delta.scores["test"][metric], measured(delta, "test"))
-    found = evaluation or kept_evaluation(delta)
-    if found is not None:
-        name, score = next(iter(found.scores.items()))
-        return Headline(found.split, name, score, found.measured_on or measured(delta, found.split), found.interval)
+    main = evaluation or stored_evaluation(delta)
+    if main is not None:
+        name, score = next(iter(main.scores.items()))
+        return Headline(main.split, name, score, main.measured_on or measured(delta, main.split), main.interval)
     score_then = validation_score(delta)
     return None if score_then is None else Headline(VALIDATION, metric, score_then, measured(delta, VALIDATION))
 
@@ -69,7 +69,7 @@ def validation_score(delta: Delta) -> float | None:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """What a file's settings have in a place where a mapping is expected."""
+    """What a file's settings have where a mapping is expected."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -118,18 +118,18 @@ def purpose(task: Task) -> Markup:
     return joined(["Reads ", reads, " and answers ", answers.get(task.kind, foreign(task.label)), "."])
 
 
-def quality(task: Task, found: Headline) -> Markup:
+def quality(task: Task, main: Headline) -> Markup:
     """How good it is, as a sentence."""
-    rows = f"the {found.measured_on} " if found.measured_on else "the "
-    of = joined([rows, "sentences" if task.kind == "tags" else "rows", " of ", foreign(found.split)])
-    score = Markup(f"<strong>{score_text(found.metric, found.score)}</strong>")
-    if found.metric == "accuracy":
-        said = joined(["It is right on ", score, " of ", "the words of " if task.kind == "tags" else "", of])
+    rows = f"the {main.measured_on} " if main.measured_on else "the "
+    of = joined([rows, "sentences" if task.kind == "tags" else "rows", " of ", foreign(main.split)])
+    score = Markup(f"<strong>{score_text(main.metric, main.score)}</strong>")
+    if main.metric == "accuracy":
+        sentence = joined(["It is right on ", score, " of ", "the words of " if task.kind == "tags" else "", of])
     else:
-        said = joined([capitalized(metric_name(found.metric)), " is ", score, " on ", of])
-    if found.interval is None:
-        return joined([said, "."])
-    return joined([said, f" (95{PERCENT} interval {between(found.metric, found.interval)})."])
+        sentence = joined([capitalized(metric_name(main.metric)), " is ", score, " on ", of])
+    if main.interval is None:
+        return joined([sentence, "."])
+    return joined([sentence, f" (95{PERCENT} interval {between(main.metric, main.interval)})."])
 
 
 def _listed(names: Sequence[str], word: str) -> Markup:

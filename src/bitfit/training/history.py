@@ -1,4 +1,4 @@
-"""A run's epochs and the facts of its data, as its delta keeps them.
+"""A run's epochs and the facts of its data, as its delta stores them.
 
 Both are small, depend on no clock, and are read back as what anybody may have written there.
 """
@@ -24,8 +24,8 @@ def compact(history: Epochs, best_epoch: int) -> dict[str, Any]:
     """The epochs as columns, with None where one has no such figure."""
     last = len(history) - 1
     spread = np.linspace(0, last, MOST_EPOCHS) if last >= MOST_EPOCHS else np.arange(last + 1)
-    chosen = sorted({*spread.round().astype(int).tolist(), *_places(history, best_epoch)})
-    epochs = [history[place] for place in chosen]
+    chosen = sorted({*spread.round().astype(int).tolist(), *_indices(history, best_epoch)})
+    epochs = [history[index] for index in chosen]
     document: dict[str, Any] = {name: [epoch.get(name) for epoch in epochs] for name in NUMBERED}
     document["best"] = best_epoch
     if any("phase" in epoch for epoch in epochs):
@@ -37,9 +37,9 @@ def compact(history: Epochs, best_epoch: int) -> dict[str, Any]:
     return document
 
 
-def _places(history: Epochs, best_epoch: int) -> list[int]:
+def _indices(history: Epochs, best_epoch: int) -> list[int]:
     """Where the best epoch stands: the one with that number in the last phase."""
-    return [place for place, epoch in enumerate(history) if epoch.get("epoch") == best_epoch][-1:]
+    return [index for index, epoch in enumerate(history) if epoch.get("epoch") == best_epoch][-1:]
 
 
 def _rounded(value: Any) -> float | None:
@@ -62,8 +62,8 @@ def epochs_of(settings: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
         columns = document.get(split)
         figures = columns if isinstance(columns, Mapping) else {}
         proper = {name: one for name, one in figures.items() if _is_column(one, float) and len(one) == size}
-        for place, epoch in enumerate(epochs):
-            epoch[split] = {name: column[place] for name, column in proper.items() if column[place] is not None}
+        for index, epoch in enumerate(epochs):
+            epoch[split] = {name: column[index] for name, column in proper.items() if column[index] is not None}
     return tuple(epochs)
 
 

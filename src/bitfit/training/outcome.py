@@ -13,9 +13,9 @@ from bitfit.data.examples import TaskData, measured_json
 from bitfit.delta.delta import Delta
 from bitfit.inference.calibration import fitted_temperature
 from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
-from bitfit.inference.kept import to_keep
 from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.outputs import outputs
+from bitfit.inference.stored import to_settings
 from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import versions
@@ -65,7 +65,7 @@ def make_run(outcome: Outcome, group: Race) -> Run:
             marks |= _calibration(outcome, answers)
             evaluated = _evaluation(outcome, answers, marks.get("calibration", {}).get("temperature"))
             if evaluated is not None:
-                marks["validation"] = to_keep(evaluated)
+                marks["validation"] = to_settings(evaluated)
             findings = [*_findings(outcome, row, answers, evaluated), *edge_findings(rates, rate_of(state))]
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True

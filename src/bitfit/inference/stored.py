@@ -1,4 +1,4 @@
-"""What a delta keeps of its answers on validation: enough for every figure but those of single rows."""
+"""The figures on validation that a delta stores: all but those of single rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ SPLIT = "validation"
 LARGEST = 10**12
 
 
-def to_keep(evaluation: Evaluation) -> dict[str, Any]:
+def to_settings(evaluation: Evaluation) -> dict[str, Any]:
     """The figures as small JSON values."""
     report, calibration = evaluation.report, evaluation.calibration
     document: dict[str, Any] = {"interval": [round(end, DIGITS) for end in evaluation.interval.to_json()]}
@@ -35,8 +35,8 @@ def to_keep(evaluation: Evaluation) -> dict[str, Any]:
     return document
 
 
-def kept_evaluation(delta: Delta) -> Evaluation | None:
-    """The figures again, as far as the file has them; None where it has none, or what `to_keep` never writes."""
+def stored_evaluation(delta: Delta) -> Evaluation | None:
+    """The figures again, as far as the file has them; None where it has none, or what `to_settings` never writes."""
     document = delta.settings.get(SPLIT)
     scores = delta.scores.get(SPLIT, {})
     if not isinstance(document, Mapping) or delta.task.metric not in scores:

@@ -1,4 +1,4 @@
-"""What a delta keeps of its answers on validation is what they were, to four digits."""
+"""The figures that a delta stores are those of its answers, to four digits."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bitfit import Delta, Slot, Task
 from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
-from bitfit.inference.kept import MOST_CELLS, kept_evaluation, to_keep
+from bitfit.inference.stored import MOST_CELLS, stored_evaluation, to_settings
 from tests.training.tiny_task import tiny_data
 
 
@@ -35,10 +35,10 @@ def delta_of(task: Task, scores: Any, document: Any) -> Delta:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_figures_come_back(classes: int) -> None:
     task, found = evaluated(classes, 300)
-    kept = kept_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_keep(found)))
-    assert kept is not None
-    assert (kept.rows, kept.resampled, kept.measured_on) == (None, None, "300")
-    ours, theirs = found.to_json(), kept.to_json()
+    stored = stored_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_settings(found)))
+    assert stored is not None
+    assert (stored.rows, stored.resampled, stored.measured_on) == (None, None, "300")
+    ours, theirs = found.to_json(), stored.to_json()
     assert ours["report"]["confusion"] == theirs["report"]["confusion"]
     assert ours["report"]["classes"] == theirs["report"]["classes"]
     assert theirs["interval"] == pytest.approx(ours["interval"], abs=1e-4)
@@ -49,13 +49,13 @@ def test_the_figures_come_back(classes: int) -> None:
 
 
 def test_little_room_is_taken() -> None:
-    assert len(json.dumps(to_keep(evaluated(2, 1000)[1]))) < 600
+    assert len(json.dumps(to_settings(evaluated(2, 1000)[1]))) < 600
     task, found = evaluated(150, 20_000)
     assert np.count_nonzero(found.report.confusion) > MOST_CELLS  # type: ignore[union-attr]
-    kept = kept_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_keep(found)))
-    assert kept is not None
-    assert kept.report is None
-    assert kept.calibration is not None
+    stored = stored_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_settings(found)))
+    assert stored is not None
+    assert stored.report is None
+    assert stored.calibration is not None
 
 
 JSON = st.recursive(
@@ -69,20 +69,20 @@ NAMES = st.sampled_from(["interval", "cells", "areas", "bins", "error_before", "
 @given(NAMES, JSON)
 def test_what_another_program_wrote_there_is_passed_over(name: str, value: Any) -> None:
     task, found = evaluated(3, 60)
-    delta = delta_of(task, {"validation": dict(found.scores)}, {**to_keep(found), name: value})
+    delta = delta_of(task, {"validation": dict(found.scores)}, {**to_settings(found), name: value})
     if name == "measured_on":
         delta = replace(delta, settings={**delta.settings, name: {"validation": value}})
-    kept = kept_evaluation(delta)
-    if kept is not None:
-        json.dumps(kept.to_json(), allow_nan=False)
+    stored = stored_evaluation(delta)
+    if stored is not None:
+        json.dumps(stored.to_json(), allow_nan=False)
 
 
 def test_a_file_without_them_has_none() -> None:
     task, found = evaluated(3, 60)
     scores = {"validation": dict(found.scores)}
-    assert kept_evaluation(delta_of(task, {}, to_keep(found))) is None
-    assert kept_evaluation(delta_of(task, scores, {})) is None
-    assert kept_evaluation(delta_of(task, scores, [])) is None
-    beyond = kept_evaluation(delta_of(task, scores, {**to_keep(found), "cells": [0, 3, 1]}))
+    assert stored_evaluation(delta_of(task, {}, to_settings(found))) is None
+    assert stored_evaluation(delta_of(task, scores, {})) is None
+    assert stored_evaluation(delta_of(task, scores, [])) is None
+    beyond = stored_evaluation(delta_of(task, scores, {**to_settings(found), "cells": [0, 3, 1]}))
     assert beyond is not None
     assert beyond.report is None
