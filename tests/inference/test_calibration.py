@@ -8,7 +8,7 @@ import pytest
 import bitfit
 from bitfit.backbone.load import Backbone
 from bitfit.errors import DeltaError, RequestError
-from bitfit.inference.calibration import calibration_of, expected_error, fitted_temperature, probabilities, threshold_of
+from bitfit.inference.calibration import calibration_of, fitted_temperature, probabilities, threshold_of
 from tests.training.trained import TASKS, rows, trained
 
 pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
@@ -43,14 +43,19 @@ def test_few_rows_that_are_all_right_do_not_make_certain() -> None:
     assert 0.3 < fitted_temperature(np.array([[2.0, 0], [0, 1]]), np.array([0, 1])) < 1
 
 
-def test_the_expected_error_by_hand_and_bins_of_equal_numbers() -> None:
-    logits = np.log(np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 5))
-    labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 3)
+def test_the_expected_error_by_hand_in_bins_of_equal_width() -> None:
+    logits = np.log(np.array([[0.91, 0.09]] * 10 + [[0.92, 0.08]] * 2 + [[0.55, 0.45]] * 5))
+    labels = np.array([0] * 8 + [1] * 2 + [0, 0] + [0] * 2 + [1] * 3)
     found = calibration_of(logits, labels, None)
-    assert [one.rows for one in found.bins] == [1] * 15
+    assert [one.rows for one in found.bins] == [5, 12]  # from 0.533 and from 0.867 on
     assert (found.temperature, found.error_after) == (None, None)
-    assert found.error_before == pytest.approx((8 * 0.1 + 2 * 0.9 + 2 * 0.4 + 3 * 0.6) / 15)
-    assert expected_error(calibration_of(np.tile(logits, (15, 1)), np.tile(labels, 15), 1.0).bins) >= 0
+    sure = (10 * 0.91 + 2 * 0.92) / 12
+    assert found.error_before == pytest.approx((5 * abs(0.55 - 2 / 5) + 12 * abs(sure - 10 / 12)) / 17)
+
+
+def test_a_confidence_of_one_is_in_the_last_bin() -> None:
+    found = calibration_of(np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 1]), None)
+    assert [(one.rows, one.confidence, one.accuracy) for one in found.bins] == [(2, 1.0, 1.0)]
 
 
 def test_training_keeps_a_temperature_and_predict_uses_it() -> None:

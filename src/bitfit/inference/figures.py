@@ -65,7 +65,7 @@ def _draw_confusion(report: ClassReport, axes: Any) -> None:
 
 
 def _draw_reliability(calibration: Calibration, axes: Any) -> None:
-    """Confidence beside the share of right answers, in bins of equal numbers of rows; on the line they agree."""
+    """Confidence beside the share of right answers, in bins of equal width; on the line they agree."""
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
     axes.plot([one.confidence for one in calibration.bins], [one.accuracy for one in calibration.bins], marker="o")
     error = calibration.error_before if calibration.error_after is None else calibration.error_after
