@@ -32,8 +32,8 @@ WEIGHT, BIAS = "classifier.weight", "classifier.bias"  # of a head on the mean
 def settled(config: TrainConfig, method: Method, data: TaskData) -> TrainConfig:
     """The same with `head_start` decided: "probe", "frequencies" or "random". A probe's start was no better in the end
     (experiments/defaults), so it must be asked for."""
-    task, problem = data.task, _problem(method, data)
-    if config.head_start == "probe" and problem:
+    task = data.task
+    if config.head_start == "probe" and (problem := _problem(method, data)):
         raise RequestError(f"head_start='probe' needs {problem}. Leave it out, or say `head_start='random'`.")
     if config.head_start == "frequencies" and task.kind != "class":
         raise RequestError(f"head_start='frequencies' needs classes; '{task.name}' is a task of kind '{task.kind}'.")
@@ -44,14 +44,14 @@ def settled(config: TrainConfig, method: Method, data: TaskData) -> TrainConfig:
 
 def _problem(method: Method, data: TaskData) -> str:
     """What a probe's start lacks; empty where it can be."""
-    task, train = data.task, labelled(data.splits["train"])
+    task, train = data.task, data.splits["train"]
     if task.kind not in ("class", "number"):
         return f"classes or numbers of whole texts, and '{task.name}' is a task of kind '{task.kind}'"
     if task.pool != "mean" or "pixels" in train.source:
         return "a head on the mean of a text's tokens, as `DataOptions(pool='mean')` makes it"
     if method.head != "full":
         return f"a head that trains as a whole, and found head='{method.head}'"
-    if len(np.unique(train.labels)) < 2:
+    if len(np.unique(labelled(train).labels)) < 2:
         return "two different labels in train"
     return ""
 
