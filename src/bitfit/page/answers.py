@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bitfit.data.task import Task
@@ -19,6 +20,7 @@ MOST_CLASSES = 30  # of the table; the worst ones
 MOST_CONFUSIONS = 5
 MOST_ERRORS = 10
 MOST_LETTERS = 400  # of a text
+BESIDE_TEXTS = 3  # columns of `Evaluation.rows`: label, answer, and confidence or error
 SHARES: Point = (0.0, 1.0)
 DIAGONAL = Series("", [(0.0, 0.0), (1.0, 1.0)], "guide")
 
@@ -209,27 +211,26 @@ def _numbers(split: str, report: NumberReport) -> Markup:
 
 def _errors(evaluation: Evaluation) -> Markup:
     """The surest wrong answers, or the largest errors, with their texts."""
-    if evaluation.rows is None or evaluation.rows.num_columns < 4:
+    if evaluation.rows is None or evaluation.rows.num_columns <= BESIDE_TEXTS:
         return Markup("")  # no texts: images, or data that came tokenized
-    hardest = evaluation.hardest()
-    numbers = evaluation.calibration is None
-    if not numbers:
+    hardest, sure = evaluation.hardest(), evaluation.calibration is not None
+    if sure:
         hardest = hardest.filter(np.array([why == "wrong" for why in hardest["why"].to_pylist()]))
     names = [name for name in hardest.column_names if name != "why"]
+    numeric = [name for name in names if pa.types.is_floating(hardest.schema.field(name).type)]
     rows = [[_shown(row[name]) for name in names] for row in hardest.slice(0, MOST_ERRORS).to_pylist()]
-    title = "The largest errors" if numbers else "The surest wrong answers"
-    hint = "Read them: often the label is wrong. " if not numbers else ""
-    command = element("code", None, "bitfit eval --errors errors.csv")
-    figures_from = 3 if numbers else 1
+    if not rows:
+        return Markup("")
     columns = [foreign(name, 60) for name in names]
-    return (
-        section(
-            title, paragraph(hint, command, " writes all of them."), table(columns, rows, len(names) - figures_from)
-        )
-        if rows
-        else Markup("")
+    hint = "Read them: often the label is wrong. " if sure else ""
+    return section(
+        "The surest wrong answers" if sure else "The largest errors",
+        paragraph(hint, element("code", None, "bitfit eval --errors errors.csv"), " writes all of them."),
+        table(columns, rows, len(names) - len(numeric), len(names) - BESIDE_TEXTS),
     )
 
 
 def _shown(value: Any) -> Markup:
+    if isinstance(value, list):
+        return foreign(", ".join(map(str, value)), MOST_LETTERS)
     return foreign(f"{value:#.4g}" if isinstance(value, float) else str(value), MOST_LETTERS)
