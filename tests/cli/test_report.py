@@ -98,6 +98,8 @@ def test_the_page_lies_beside_the_file_and_is_not_overwritten_unasked(trained: P
     ("arguments", "code", "words"),
     [
         (["--no-data", "--split", "test"], 2, "--no-data reads neither model nor data"),
+        (["--out", "mood.safetensors"], 2, "is the delta itself. Give --out mood.html."),
+        (["--no-data", "--device", "cpu"], 2, "--no-data reads neither model nor data"),
         (["--split", "tset"], 2, "data of your own"),
         (["--task", "mood.csv", "--split", "tset"], 2, "no labelled split 'tset'"),
         (["--task", "gone.csv"], 2, "No task, file or folder named 'gone.csv'"),

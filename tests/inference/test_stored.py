@@ -86,3 +86,12 @@ def test_a_file_without_them_has_none() -> None:
     beyond = stored_evaluation(delta_of(task, scores, {**to_settings(found), "cells": [0, 3, 1]}))
     assert beyond is not None
     assert beyond.report is None
+
+
+def test_a_matrix_of_a_file_does_not_fill_the_memory() -> None:
+    task = Task("mood", labels=[f"label {number}" for number in range(100_000)])
+    stored = stored_evaluation(
+        delta_of(task, {"validation": {"accuracy": 0.5}}, {"interval": [0, 1], "cells": [0, 0, 1]})
+    )
+    assert stored is not None
+    assert stored.report is None

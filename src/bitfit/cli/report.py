@@ -58,8 +58,12 @@ def command(
 
     page = out or file.with_suffix(".html")
     asked = bool(split or model or task or options != DataOptions())
-    if no_data and asked:
+    if no_data and (asked or set(machine.values()) != {"auto"}):
         raise RequestError("--no-data reads neither model nor data: leave out --split, --model, --task and the like.")
+    if page.resolve() == file.resolve():
+        raise RequestError(
+            f"--out names the page, and '{page}' is the delta itself. Give --out {file.with_suffix('.html')}."
+        )
     check_new(page, overwrite)
     delta = Delta.load(file)
     missing: list[str] = []

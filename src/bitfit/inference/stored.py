@@ -16,6 +16,7 @@ from bitfit.inference.report import ClassReport, report_of
 
 DIGITS = 4
 MOST_CELLS = 1500  # of a confusion matrix with more, hardly one says anything
+MOST_CLASSES = 2000  # whose matrix is made
 SPLIT = "validation"
 LARGEST = 10**12
 
@@ -66,8 +67,9 @@ def _rows(measured_on: Any) -> str:
 
 
 def _report(task: Task, document: Mapping[str, Any]) -> ClassReport | None:
-    cells, areas = document.get("cells"), document.get("areas")
-    size = len(task.labels)
+    cells, areas, size = document.get("cells"), document.get("areas"), len(task.labels)
+    if size > MOST_CLASSES:
+        return None
     if not isinstance(cells, list) or not cells or len(cells) % 3 or not all(_is_count(one) for one in cells):
         return None
     triples: NDArray[np.int64] = np.array(cells, np.int64).reshape(-1, 3)

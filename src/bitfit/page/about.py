@@ -18,6 +18,7 @@ from bitfit.training.history import best_epoch_of, epochs_of
 
 THOUSANDTH = 1e-3
 MOST_OUTSIDE = 6  # changed parameters outside the layers that are listed
+MOST_SETTINGS = 200
 MOST_CLASSES = 20  # bars of the classes of train
 TOLD = {
     "measured_on",
@@ -244,7 +245,8 @@ def settings(delta: Delta) -> Markup:
     }
     rows = {**of_file, **{name: value for name, value in delta.settings.items() if name not in TOLD}}
     versions = {f"{name} version": version for name, version in delta.versions.items()}
-    shown = [[foreign(name), foreign(_shown(value), 200)] for name, value in {**rows, **versions}.items()]
+    listed = list({**rows, **versions}.items())[:MOST_SETTINGS]
+    shown = [[foreign(name), foreign(_shown(value), 200)] for name, value in listed]
     return section("Settings and versions", element("div", {"class": "small"}, table(["", ""], shown, texts=2)))
 
 
