@@ -46,6 +46,12 @@ def test_many_points_are_thinned_out() -> None:
     assert page.tags.count("circle") == MOST_POINTS
 
 
+def test_a_point_of_more_rows_is_larger() -> None:
+    points, weights = [(0.2, 0.3), (0.5, 0.5), (0.9, 0.8)], [0.0, 1.0, 0.25]
+    page = Page(plot("title", Axes("x", "y"), [Series("", points, "s1", dots=True, weights=weights)]))
+    assert [value for tag, name, value in page.attributes if (tag, name) == ("circle", "r")] == ["2", "7", "4.5"]
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 47, 200])
 def test_a_matrix_says_what_each_cell_is(count: int) -> None:
     names = [f"class <{number}>" for number in range(count)]

@@ -149,9 +149,13 @@ def _percent(share: float) -> str:
 
 def _reliability(calibration: Calibration) -> Markup:
     points = [(one.confidence, one.accuracy) for one in calibration.bins]
+    rows = [one.rows for one in calibration.bins]
     axes = Axes("confidence, %", "right answers, %", SHARES, SHARES, percent=True)
-    drawn = plot("Reliability diagram", axes, [DIAGONAL, Series("", points, "s1", dots=True)])
-    return figure(drawn, "On the line a confidence means what it says. Each point stands for as many rows.")
+    weights = [count / max(rows) for count in rows]
+    drawn = plot("Reliability diagram", axes, [DIAGONAL, Series("", points, "s1", dots=True, weights=weights)])
+    return figure(
+        drawn, "On the line a confidence means what it says. The larger a point, the more rows it stands for."
+    )
 
 
 def _coverage(confidence: NDArray[Any], right: NDArray[Any], delta: Delta) -> Markup:

@@ -25,6 +25,7 @@ class Series:
     style: str  # a class of the page's style: s1, s2, guide, mark
     line: bool = True
     dots: bool = False
+    weights: Sequence[float] = ()  # of each point, from 0 to 1: the size of its dot; empty: all alike
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def _drawn(one: Series, points: Sequence[Point]) -> list[Markup]:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(element("polyline", {"class": f"line {one.style}", "points": path}))
     if one.dots:
-        size = 3.5 if len(points) <= 50 else 2
-        parts += [element("circle", {"class": f"dot {one.style}", "cx": x, "cy": y, "r": size}) for x, y in points]
+        alike = 3.5 if len(points) <= 50 else 2.0
+        sizes = [2 + 5 * math.sqrt(weight) for weight in one.weights] or [alike] * len(points)
+        for (x, y), size in zip(points, sizes, strict=True):
+            parts.append(element("circle", {"class": f"dot {one.style}", "cx": x, "cy": y, "r": size}))
     return parts
 
 
