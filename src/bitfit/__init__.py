@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from bitfit.inference.report import ClassReport as ClassReport
     from bitfit.inference.report import ClassScores as ClassScores
     from bitfit.inference.report import Confusion as Confusion
+    from bitfit.inference.report import LabelReport as LabelReport
+    from bitfit.inference.report import LabelScores as LabelScores
     from bitfit.inference.report import NumberReport as NumberReport
     from bitfit.methods.budget import Scored as Scored
     from bitfit.methods.family import Family as Family
@@ -90,6 +92,8 @@ _HOMES = {
     "InsertingFamily": "bitfit.methods.family",
     "Insertion": "bitfit.methods.insertion",
     "Interval": "bitfit.inference.bootstrap",
+    "LabelReport": "bitfit.inference.report",
+    "LabelScores": "bitfit.inference.report",
     "Method": "bitfit.methods.method",
     "MethodName": "bitfit.methods.name",
     "NumberReport": "bitfit.inference.report",
@@ -151,6 +155,8 @@ __all__ = [
     "InsertingFamily",
     "Insertion",
     "Interval",
+    "LabelReport",
+    "LabelScores",
     "Method",
     "MethodName",
     "NumberReport",

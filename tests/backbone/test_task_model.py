@@ -7,14 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import transformers
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from bitfit.backbone.heads import Head, HeadKind, Pool, head_names, own_task_model
 from bitfit.backbone.task_model import head_start
 from bitfit.errors import BackboneError, RequestError
 from tests.models import ARCHITECTURES, inputs, tiny_backbone
 
-HEADS = [Head("class", 3), Head("class", 3, "mean"), Head("number", 1), Head("tags", 5), Head("span", 2)]
+HEADS = [
+    Head("class", 3),
+    Head("class", 3, "mean"),
+    Head("labels", 3),
+    Head("labels", 3, "mean"),
+    Head("number", 1),
+    Head("tags", 5),
+    Head("span", 2),
+]
 SIZES = (9, 5)
 text_architectures = [name for name in ARCHITECTURES if name != "vit"]
 each_head = pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.kind}-{head.pool}")
@@ -61,6 +69,10 @@ def test_every_head_gives_the_loss_that_other_loops_ask_for(model_type: str, hea
         labels[1, 5:] = -100
         outputs = model(**given, labels=labels)
         expected = cross_entropy(outputs.logits.flatten(0, 1), labels.flatten())
+    elif head.kind == "labels":
+        labels = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+        outputs = model(**given, labels=labels)
+        expected = binary_cross_entropy_with_logits(outputs.logits, labels)
     else:
         labels = torch.tensor([0.5, 2.0]) if head.kind == "number" else torch.tensor([0, 2])
         outputs = model(**given, labels=labels)

@@ -1,8 +1,10 @@
 """`bitfit predict`: texts, pairs, sentences and whole files; one JSON document; what was mistyped is named."""
 
+import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,28 @@ def test_texts(file_of: Callable[[str], str], capsys: Capsys) -> None:
     assert first["texts"] == ["w5 w6"]
     assert first["answer"] in first["scores"]
     assert set(second["scores"]) == {"no", "yes", "perhaps"}
+
+
+def test_labels(file_of: Callable[[str], str], capsys: Capsys, tmp_path: Path) -> None:
+    file = file_of("labels")
+    delta = bitfit.Delta.load(file)
+    low = tmp_path / "low.safetensors"
+    settings = {**delta.settings, "calibration": {"thresholds": [1e-4, 1e-4, 1 - 1e-4]}}
+    replace(delta, settings=settings).save(low)
+    [found] = document(capsys, str(low), "w5 w6")
+    assert set(found["answer"]) == {"sad", "glad"}
+    assert set(found["scores"]) == {"sad", "glad", "calm"}
+    assert run(["predict", str(low), "w5 w6"]) == 0
+    shares = ", ".join(f"{found['scores'][label]:.4f}" for label in found["answer"])
+    assert capsys.readouterr().out.splitlines() == [f"w5 w6\t{', '.join(found['answer'])}\t{shares}"]
+    rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    rows.write_text("text\nw5 w6\n")
+    assert run(["predict", str(low), "--input", str(rows), "--out", str(out)]) == 0
+    [line] = csv.DictReader(out.open())
+    assert json.loads(line["answer"]) == found["answer"]
+    assert json.loads(line["answer_score"]) == pytest.approx(
+        [found["scores"][label] for label in found["answer"]], abs=1e-4
+    )
 
 
 def test_where_no_terminal_is_each_answer_is_a_line_of_tabs(file_of: Callable[[str], str], capsys: Capsys) -> None:

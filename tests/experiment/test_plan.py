@@ -71,6 +71,12 @@ def test_one_task_in_two_sizes_is_told_apart() -> None:
     assert "'rte' stands twice" in refusal(tasks=["rte", {"name": "rte", "train_size": 9}])
 
 
+def test_a_label_may_be_several_columns() -> None:
+    task = {"name": "some/moods.csv", "label": ["sad", "glad"]}
+    assert plan_of(SMALL | {"tasks": [task]}).tasks[0].options == {"label": ["sad", "glad"]}
+    assert "expected a text, or a list of texts, found 3" in refusal(tasks=[{**task, "label": 3}])
+
+
 def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
     said = refusal(
         tasks=["rtee", {"name": "mrpc", "max_lenght": 64}, 3],

@@ -298,3 +298,18 @@ def test_a_runs_file_does_not_name_the_machines_folders(backbone: bitfit.Backbon
     (found,) = documents(tmp_path / "out").values()
     assert "rte: read from glue/rte" in found["notes"]
     assert str(tmp_path) not in json.dumps(found)
+
+
+def test_a_plan_has_tasks_of_several_labels(tmp_path: Path, backbone: bitfit.Backbone) -> None:
+    rows = [f"w{number % 60 + 4} w{number % 7 + 4},{number % 2},{number % 3 // 2}" for number in range(40)]
+    path = tmp_path / "moods.csv"
+    path.write_text("\n".join(["text,sad,glad", *rows]) + "\n")
+    plan = words_plan(path, tasks=[{"name": str(path), "label": ["sad", "glad"]}])
+    run_plan(backbone, plan, tmp_path / "results")
+    scores = [document["scores"]["validation"] for document in documents(tmp_path / "results").values()]
+    assert len(scores) == 2
+    assert all(set(each) == {"micro_f1", "macro_f1", "mean_average_precision"} for each in scores)
+    (tmp_path / "results" / "plan.toml").write_text(
+        f"name = 'words'\nmethods = ['bitfit']\nseeds = [0, 1]\n[[tasks]]\nname = '{path}'\nlabel = ['sad', 'glad']\n"
+    )
+    assert report(tmp_path / "results")["methods"]

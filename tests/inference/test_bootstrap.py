@@ -8,7 +8,7 @@ from bitfit.data.task import Metric, Task
 from bitfit.inference.bootstrap import DRAWS, Interval, draws, resampled
 from bitfit.inference.metrics import score
 
-NAMES = {"class": ("no", "yes", "perhaps"), "tags": ("O", "B-x", "I-x"), "number": ()}
+NAMES = {"class": ("no", "yes", "perhaps"), "tags": ("O", "B-x", "I-x"), "number": (), "labels": ("a", "b", "c")}
 ROWS = 40
 
 
@@ -21,6 +21,10 @@ def some(kind: str, seed: int = 3) -> tuple[Examples, np.ndarray]:
     if kind == "number":
         labels = np.round(rng.normal(size=count), 1).astype(np.float32)
         return of(labels, offsets), np.round(labels + rng.normal(size=count), 1).astype(np.float32)
+    if kind == "labels":
+        there = (rng.random((count, 3)) < [0.5, 0.3, 0.1]).astype(np.int8)
+        there[::10] = -1
+        return of(there, offsets), np.round(there - 0.5 + rng.normal(size=there.shape), 1)  # some are equal
     labels = rng.integers(0, 3, count)
     answers = np.where(rng.random(count) < 0.6, labels, rng.integers(0, 3, count))
     labels[::10] = -1 if kind == "class" else -100
@@ -50,6 +54,9 @@ def repeated(examples: Examples, outputs: np.ndarray, times: np.ndarray) -> tupl
         ("tags", "accuracy"),
         ("tags", "macro_f1"),
         ("tags", "entity_f1"),
+        ("labels", "micro_f1"),
+        ("labels", "macro_f1"),
+        ("labels", "mean_average_precision"),
         ("number", "spearman"),
         ("number", "pearson"),
         ("number", "mean_squared_error"),
@@ -61,6 +68,7 @@ def test_a_draw_scores_as_its_rows_do(kind: str, metric: Metric) -> None:
     found = resampled(task, examples, outputs)
     assert found.shape == (DRAWS,)
     labelled = examples.labels if kind == "number" else np.where(examples.labels >= 0, 1, 0)
+    labelled = labelled[:, 0] if kind == "labels" else labelled
     units = ROWS if kind == "number" else int((np.add.reduceat(labelled, examples.offsets[:-1]) > 0).sum())
     times = np.concatenate(list(draws(units)))
     for i in (0, 1, 2, DRAWS - 1):

@@ -15,7 +15,7 @@ from tests.training.tiny_task import tiny_data
 
 
 @pytest.mark.parametrize("model_type", ["bert", "mpnet"])
-@pytest.mark.parametrize("kind", ["class", "number", "tags"])
+@pytest.mark.parametrize("kind", ["class", "labels", "number", "tags"])
 def test_answers_stand_in_the_splits_order_whatever_shares_a_pass(kind: str, model_type: str) -> None:
     data = tiny_data(kind)
     head, examples = data.task.head, data.splits["train"]
@@ -31,7 +31,7 @@ def test_answers_stand_in_the_splits_order_whatever_shares_a_pass(kind: str, mod
         answers = model.answers(batch, {})
         loss = losses(kind, answers, labels_of(examples, which, kind == "tags"), batch.layout)  # type: ignore[arg-type]
     assert wanted.loss == pytest.approx(float(loss.sums / loss.counts), rel=1e-5)
-    if kind == "class":
+    if kind in ("class", "labels"):
         np.testing.assert_allclose(wanted.values, answers.numpy(), rtol=0, atol=1e-5)
 
 
@@ -68,6 +68,14 @@ def test_classes() -> None:
     answers, labels = drawn(4, 3), torch.tensor([0, 2, 1, 1])
     loss = losses("class", answers, labels, LAYOUT)
     each = functional.cross_entropy(answers, labels, reduction="none")
+    torch.testing.assert_close(loss.sums, torch.stack([each[:3].sum(), each[3]]))
+    assert loss.counts.tolist() == [3, 1]
+
+
+def test_labels() -> None:
+    answers, labels = drawn(4, 3), torch.tensor([[0, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 1]], dtype=torch.int8)
+    loss = losses("labels", answers, labels, LAYOUT)
+    each = functional.binary_cross_entropy_with_logits(answers, labels.float(), reduction="none").mean(1)
     torch.testing.assert_close(loss.sums, torch.stack([each[:3].sum(), each[3]]))
     assert loss.counts.tolist() == [3, 1]
 

@@ -25,7 +25,7 @@ from tests.training.trained import SETTINGS, TASKS, rows, sentence, trained
 THREADS = 8
 TEXTS = [sentence(number, 3 + number % 6) for number in range(9)]
 PAIRS = [(sentence(number), sentence(number + 1, 7)) for number in range(9)]
-ASKED = {"class": TEXTS, "pair": PAIRS, "number": TEXTS, "tags": TEXTS, "span": PAIRS}
+ASKED = {"class": TEXTS, "pair": PAIRS, "labels": TEXTS, "number": TEXTS, "tags": TEXTS, "span": PAIRS}
 
 
 @pytest.mark.parametrize("kind", TASKS)

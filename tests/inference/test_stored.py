@@ -58,12 +58,50 @@ def test_little_room_is_taken() -> None:
     assert stored.calibration is not None
 
 
+def several() -> tuple[Task, Evaluation]:
+    """Answers of three labels, of which the last is nowhere."""
+    rng, task = np.random.default_rng(0), Task("moods", "labels", labels=("sad", "glad", "calm"))
+    there = (rng.random((60, 3)) < [0.5, 0.2, 0]).astype(np.int8)
+    examples = replace(tiny_data(validation=60).splits["validation"], labels=there)
+    outputs = there + rng.normal(size=there.shape) - 0.5
+    return task, evaluation_of(ScoredRows(task, "validation", examples, outputs, "60"), None)
+
+
+def test_the_figures_of_labels_come_back() -> None:
+    task, found = several()
+    stored = stored_evaluation(delta_of(task, {"validation": dict(found.scores)}, to_settings(found)))
+    assert stored is not None
+    assert found.report is not None
+    assert stored.report is not None
+    ours, theirs = found.report.to_json(), stored.report.to_json()
+    for one, other in zip(ours.pop("labels"), theirs.pop("labels"), strict=True):
+        assert other == {
+            name: value if value is None else pytest.approx(value, abs=1e-4) for name, value in one.items()
+        }
+    assert theirs == pytest.approx(ours, abs=1e-4)
+    wrong = {**to_settings(found), "labels": [[0.5, 0.5, 0.5, 1.5, None]] * 3}
+    without = stored_evaluation(delta_of(task, {"validation": dict(found.scores)}, wrong))
+    assert without is not None
+    assert without.report is None
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=6,
 )
 NAMES = st.sampled_from(["interval", "cells", "areas", "bins", "error_before", "measured_on"])
+
+
+@given(
+    st.sampled_from(["labels", "of_all"]),
+    JSON | st.lists(st.lists(JSON, min_size=5, max_size=5), min_size=3, max_size=3),
+)
+def test_what_another_program_wrote_of_labels_is_passed_over(name: str, value: Any) -> None:
+    task, found = several()
+    stored = stored_evaluation(delta_of(task, {"validation": dict(found.scores)}, {**to_settings(found), name: value}))
+    assert stored is not None
+    json.dumps(stored.to_json(), allow_nan=False)
 
 
 @given(NAMES, JSON)

@@ -22,6 +22,7 @@ from transformers import (
 
 import bitfit
 from bitfit.backbone.fingerprint import fingerprint
+from bitfit.backbone.heads import Pool
 from bitfit.errors import DeltaError, RequestError
 from bitfit.inference.predictor import Predictor
 from bitfit.integrations import modeling_mean
@@ -106,6 +107,7 @@ def _own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 MEAN = bitfit.Task("mood", "class", labels=["sad", "glad", "calm"], pool="mean", max_length=12)
 RATING = bitfit.Task("rating", "number", pool="mean", max_length=12)
+LABELS = bitfit.Task("moods", "labels", labels=["sad", "glad", "calm"], pool="mean", max_length=12)
 TEXTS = ["w4 w5 w6", "w9", " ".join(f"w{number}" for number in range(10, 50)), "w7 w8"]  # one longer than 12
 
 
@@ -155,12 +157,30 @@ def test_a_head_on_the_mean_gives_the_same_logits_where_its_file_is_allowed(mode
     assert fingerprint(backbone.model) == backbone.fingerprint
 
 
-@pytest.mark.parametrize("task", [MEAN, RATING], ids=["class", "number"])
+@pytest.mark.parametrize("task", [MEAN, RATING, LABELS], ids=["class", "number", "labels"])
 def test_a_pipeline_answers_as_predict_does(task: bitfit.Task, tmp_path: Path) -> None:
     backbone = tiny_backbone("bert")
     delta = make_delta(backbone, task=task)
     folder = str(merge(delta, backbone, tmp_path / "merged"))
     classify = pipeline("text-classification", folder, trust_remote_code=True, top_k=None)
+    assert_same_scores(classify, delta, backbone)
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+def test_labels_are_a_multi_label_classifier_with_their_thresholds(pool: Pool, tmp_path: Path) -> None:
+    backbone = tiny_backbone("bert")
+    delta = make_delta(backbone, task=replace(LABELS, pool=pool))
+    thresholds = [0.25, 0.5, 0.75]
+    delta = replace(delta, settings={**delta.settings, "calibration": {"thresholds": thresholds}})
+    folder = merge(delta, backbone, tmp_path / "merged")
+    model = allowed(folder)
+    assert model.config.problem_type == "multi_label_classification"
+    assert model.config.thresholds == dict(zip(LABELS.labels, thresholds, strict=True))
+    batch, labels = inputs("bert", (9, 5)), torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    outputs = model(**batch, labels=labels)
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(outputs.logits, labels)
+    torch.testing.assert_close(outputs.loss, wanted)
+    classify = pipeline("text-classification", str(folder), trust_remote_code=pool == "mean", top_k=None)
     assert_same_scores(classify, delta, backbone)
 
 

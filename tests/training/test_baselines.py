@@ -92,6 +92,32 @@ def test_a_number_has_a_probe_alone() -> None:
     assert found[PROBE] > 0.7
 
 
+def several(count: int, seed: int) -> Examples:
+    """A label for low words, one for high words, and one that no text has."""
+    examples = _texts("class", count, seed)
+    high = np.add.reduceat(examples.ids >= MIDDLE, examples.offsets[:-1]) > 0
+    return replace(examples, labels=np.stack([~high, high, high & False], axis=1).astype(np.int8))
+
+
+def test_labels_have_both_one_against_the_rest() -> None:
+    task = Task("low and high", "labels", labels=("low", "high", "never"), max_length=16)
+    found = scores(TaskData(task, {"train": several(200, 0), "validation": several(30, 1)}))
+    assert list(found) == [PROBE, TFIDF]
+    assert min(found.values()) > 0.9
+
+
+def test_labels_fitted_at_once_are_those_of_a_regression_each() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(80, 5))
+    there = (features @ draw.normal(size=(5, 3)) + draw.normal(size=(80, 3)) > 0.5).astype(np.float64)
+    found = baselines._one_against_rest((features, features), there, 0.3)
+    for label in range(3):
+        alone = LogisticRegression(C=0.3, tol=1e-8).fit(features, there[:, label]).decision_function(features)
+        np.testing.assert_allclose(found[:, label], alone, atol=0.02)
+
+
 @pytest.mark.parametrize("kind", ["tags", "span"])
 def test_other_kinds_have_none_and_nothing_is_said(kind: str) -> None:
     data, said = tiny_data("tags", validation=30), Notes()

@@ -83,9 +83,10 @@ WILD = TrainConfig(batch_size=6, epochs=2, learning_rate=3e-3, weight_decay=1e30
         (ROWS, "bitfit", "class"),
         (ONE, "full", "number"),
         (ROWS[:2], "frozen", "tags"),
+        (ROWS[:2], "frozen", "labels"),
         ([ROWS[2], WILD], "bitfit", "class"),
     ],
-    ids=["one-row", "rows", "full", "tags", "a-row-that-diverges"],
+    ids=["one-row", "rows", "full", "tags", "labels", "a-row-that-diverges"],
 )
 @pytest.mark.slow
 def test_killed_at_any_moment_a_run_ends_with_the_same_bits(

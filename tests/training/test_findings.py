@@ -17,6 +17,7 @@ from bitfit.methods.method import Method
 from bitfit.training import findings
 from bitfit.training.findings import (
     CODES,
+    absent_labels,
     baseline_findings,
     data_findings,
     grid_findings,
@@ -232,3 +233,62 @@ def test_a_run_has_them_in_its_delta_and_its_json() -> None:
 
 def test_what_is_no_finding_is_passed_over() -> None:
     assert Finding.all_of({"findings": "BF001"}) == Finding.all_of({"findings": [{"code": "BF001"}, 3]}) == ()
+
+
+# ---------------------------------------------------------------------- any number of labels
+
+MOODS = Task("moods", "labels", labels=("sad", "glad", "calm"), max_length=8)
+THERE = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]] * 10, np.int8)
+
+
+def labelled(there: Any, *, first: int = 0) -> Examples:
+    return replace(texts([0] * len(there), first=first), labels=np.array(there, np.int8))
+
+
+def of_validation(answered: Any) -> list[str]:
+    found = score_findings(
+        MOODS, TrainConfig(epochs=1), history(0.9, metric="micro_f1"), labelled(THERE), answered - 0.5
+    )
+    return [str(finding) for finding in found]
+
+
+def test_a_label_is_never_predicted() -> None:
+    assert of_validation(THERE) == []
+    assert of_validation(THERE * [1, 1, 0])[0].startswith("BF006 warning: the label 'calm' is never predicted")
+    assert of_validation(THERE * [1, 0, 0])[0].startswith("BF006 warning: the labels 'glad', 'calm' are never")
+
+
+def test_every_text_gets_the_same_labels() -> None:
+    [found] = of_validation(np.ones_like(THERE) * [1, 1, 0])
+    assert found.startswith("BF007 warning: every text of validation is answered 'sad' and 'glad'.")
+    [found] = of_validation(np.zeros_like(THERE))
+    assert found.startswith("BF007 warning: every text of validation is answered with no label.")
+
+
+def test_a_label_has_few_examples() -> None:
+    rare = np.concatenate([THERE, THERE])
+    rare[:, 2] = 0
+    rare[:3, 2] = 1
+    [found] = data_findings(TaskData(MOODS, {"train": labelled(rare)}))
+    assert (found.code, found.text) == ("BF005", "the label 'calm' has 3 training examples")
+    assert data_findings(TaskData(MOODS, {"train": labelled(THERE)})) == []
+
+
+def test_the_same_text_has_different_labels() -> None:
+    train = labelled(np.concatenate([THERE, [[0, 1, 1]]]))
+    train.ids[-2:] = train.ids[:2]
+    [found] = data_findings(TaskData(MOODS, {"train": train}))
+    assert (found.code, found.text) == (
+        "BF010",
+        "train has the same text with different labels (1 such text): text 1 is labelled 'sad' and 'glad' and 'calm'",
+    )
+    train.labels[-1] = train.labels[0]
+    assert data_findings(TaskData(MOODS, {"train": train})) == []
+
+
+def test_a_text_lacks_a_label_that_is_sure() -> None:
+    sure = np.where(THERE, 4.0, -4.0)
+    assert absent_labels(MOODS, labelled(THERE), sure) == []
+    sure[1, 2] = 5.0
+    [found] = absent_labels(MOODS, labelled(THERE), sure)
+    assert (found.code, found.text) == ("BF014", "labels of validation look wrong: text 2 lacks 'calm' (0.993)")

@@ -60,7 +60,7 @@ def training(
 
 @pytest.mark.parametrize("compute", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("kind", ["class", "number", "tags", "span"])
+@pytest.mark.parametrize("kind", ["class", "labels", "number", "tags", "span"])
 def test_the_host_meets_and_waits_for_nothing(gpu: torch.device, kind: str, rows: int, compute: torch.dtype) -> None:
     found = training(kind, rows, gpu, compute=compute)
     found.step()  # the first one prepares

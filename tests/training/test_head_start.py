@@ -121,3 +121,11 @@ def test_what_cannot_be_says_why() -> None:
 def test_a_random_start_is_unsaid_as_in_older_files() -> None:
     assert "head_start" not in replace(STILL, head_start="random").to_json()
     assert replace(STILL, head_start="probe").to_json()["head_start"] == "probe"
+
+
+def test_labels_start_at_their_odds() -> None:
+    data = on_mean("labels")
+    assert settled(data) == "frequencies"
+    there = data.splits["train"].labels.mean(axis=0)
+    found = trained(data).delta.values["classifier.bias"]
+    assert 1 / (1 + np.exp(-found)) == pytest.approx(there, abs=0.02)

@@ -30,7 +30,7 @@ SUBSETS = ("bitfit", "bitfit[b_m2,b_q]@1", "frozen", "full", "layernorm", "rando
 # Where a span's head is one linear layer, the bias before it moves the scores of all places alike: its gradient is
 # rounding noise, which Adam makes steps of. Nothing that anybody sees depends on it.
 LAST_NORM = "bert.encoder.layer.1.output.LayerNorm.bias"
-KINDS = ("class", "number", "tags", "span")
+KINDS = ("class", "labels", "number", "tags", "span")
 BASE = TrainConfig(learning_rate=3e-3, batch_size=8, epochs=2, precision="fp32")
 DIFFERENT = [  # they leave the pass one after another, the second by its patience
     BASE,

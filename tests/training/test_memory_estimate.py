@@ -57,7 +57,7 @@ def test_nothing_is_said_where_it_fits_or_is_unknown(
     assert module.maybe_get_warning(backbone, tiny_data(), "bitfit", [TrainConfig()]) is None
 
 
-@pytest.mark.parametrize("kind", ["number", "tags"])
+@pytest.mark.parametrize("kind", ["labels", "number", "tags"])
 def test_every_kind_of_task_has_one(backbone: bitfit.Backbone, kind: str) -> None:
     found = estimate(backbone, tiny_data(kind), "bitfit", [TrainConfig()])
     assert 0 < found.needed < found.total

@@ -13,7 +13,7 @@ SIZES = {"train": 22, "validation": 10, "test": 9}
 
 def tiny_data(kind: str = "class", **sizes: int) -> TaskData:
     """A task of this kind; its labels follow the first word, so that something can be learnt."""
-    labels = ("no", "yes") if kind in ("class", "tags") else ()
+    labels = {"class": ("no", "yes"), "tags": ("no", "yes"), "labels": ("low", "middle", "high")}.get(kind, ())
     task = Task(f"tiny-{kind}", kind, ("text",), "label", labels, max_length=16)  # type: ignore[arg-type]
     splits = {name: _examples(kind, size, i) for i, (name, size) in enumerate((SIZES | sizes).items())}
     return TaskData(task, splits)
@@ -28,6 +28,8 @@ def _examples(kind: str, size: int, seed: int) -> Examples:
     labels: Any = (first > VOCABULARY // 2).astype(np.int64)
     if kind == "number":
         labels = (first / VOCABULARY).astype(np.float32)
+    if kind == "labels":
+        labels = ((first[:, None] >= [4, 20, 40]) & (first[:, None] < [30, 50, VOCABULARY])).astype(np.int8)
     if kind == "tags":
         labels = (ids > VOCABULARY // 2).astype(np.int64)
     source = {"word": np.arange(len(ids))} if kind == "tags" else {}

@@ -18,6 +18,7 @@ _ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_
 TASKS = {
     "class": Task("tiny-class", "class", ("text",), "label", ("no", "yes", "perhaps"), max_length=16),
     "pair": Task("tiny-pair", "class", ("left", "right"), "label", ("no", "yes"), max_length=24),
+    "labels": Task("tiny-labels", "labels", ("text",), "label", ("sad", "glad", "calm"), max_length=16),
     "number": Task("tiny-number", "number", ("text",), "label", max_length=16),
     "tags": Task("tiny-tags", "tags", ("tokens",), "tags", ("A", "B"), max_length=8),
     "span": Task("tiny-span", "span", ("question", "context"), "answers", max_length=24, stride=4),
@@ -43,6 +44,8 @@ def rows(kind: str, count: int) -> dict[str, Any]:
             for word, text in zip(first, texts["context"], strict=True)
         ]
         return {**texts, "answers": pa.array(answers, _ANSWERS), "id": [str(i) for i in range(count)]}
+    if kind == "labels":
+        return {**texts, "label": [[at for at in range(3) if (i >> at) & 1] for i in range(count)]}
     labels = [i % len(task.labels) for i in range(count)] if task.labels else [i / count for i in range(count)]
     return {**texts, "label": pa.array(labels, pa.int64() if task.labels else pa.float32())}
 

@@ -16,12 +16,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from bitfit.errors import BackboneError, RequestError, nearest
 
-HeadKind = Literal["class", "number", "tags", "span"]
+HeadKind = Literal["class", "labels", "number", "tags", "span"]
+PER_TEXT: tuple[HeadKind, ...] = ("class", "labels", "number")  # kinds with one answer to a whole text, or image
 Pool = Literal["first", "mean"]
 
 # transformers' names of its losses, by kind of task.
 _LOSSES: dict[HeadKind, str] = {
     "class": "ForSequenceClassification",
+    "labels": "ForSequenceClassification",
     "number": "ForSequenceClassification",
     "tags": "ForTokenClassification",
     "span": "ForQuestionAnswering",
@@ -34,7 +36,7 @@ class Head:
     """The kind of answer, how many numbers it has, and which token (or the mean of all) gives it."""
 
     kind: HeadKind
-    outputs: int  # labels of a class or tags; 1 for a number; 2 for a span (start, end)
+    outputs: int  # labels of a class, of any number of them, or of tags; 1 for a number; 2 for a span (start, end)
     pool: Pool | None = None  # texts only; "first" is the architecture's own summary token; None: as the backbone asks
 
     def __post_init__(self) -> None:
@@ -42,6 +44,11 @@ class Head:
             raise RequestError(f"There is no kind {self.kind!r:.80}. {nearest(str(self.kind), get_args(HeadKind))}")
         if self.outputs < 1:
             raise RequestError(f"Expected a head of 1 output or more; found {self.outputs}.")
+
+    @property
+    def per_text(self) -> bool:
+        """Does it answer once for each text, and not for each token?"""
+        return self.kind in PER_TEXT
 
 
 def head_names(model: PreTrainedModel) -> tuple[str, ...]:

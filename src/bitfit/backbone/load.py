@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from bitfit.backbone.fingerprint import file_digest, fingerprint, remembered
-from bitfit.backbone.heads import Head, HeadKind, Pool
+from bitfit.backbone.heads import PER_TEXT, Head, HeadKind, Pool
 from bitfit.backbone.memory import ran_out
 from bitfit.backbone.pooling import made_for
 from bitfit.backbone.task_model import build_task_model, is_image_model, seeded
@@ -95,7 +95,7 @@ class Backbone:
 
     def pool_for(self, kind: HeadKind) -> Pool:
         """What a head of this kind reads where nobody says otherwise: of a whole text, what the model was made for."""
-        return self.pool if kind in ("class", "number") else "first"
+        return self.pool if kind in PER_TEXT else "first"
 
     def __repr__(self) -> str:
         if not self.has_weights:

@@ -24,17 +24,22 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from bitfit.backbone.device import CPU
-from bitfit.backbone.heads import Head, head_names, own_task_model
+from bitfit.backbone.heads import PER_TEXT, Head, HeadKind, head_names, own_task_model
 from bitfit.errors import BackboneError
 
-_OWN_CLASSES = {
-    "class": (AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
-    "number": (AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+_OWN_CLASSES: dict[HeadKind, tuple[Any, Any]] = {
+    **dict.fromkeys(PER_TEXT, (AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)),
     "tags": (AutoModelForTokenClassification, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
     "span": (AutoModelForQuestionAnswering, MODEL_FOR_QUESTION_ANSWERING_MAPPING),
 }
 _GENERATORS = threading.RLock()  # torch's are the whole process's: one thread at a time seeds them and puts them back
-_PROBLEMS: dict[str, Any] = {"class": "single_label_classification", "number": "regression", "tags": None, "span": None}
+_PROBLEMS: dict[HeadKind, Any] = {  # transformers' words
+    "class": "single_label_classification",
+    "labels": "multi_label_classification",
+    "number": "regression",
+    "tags": None,
+    "span": None,
+}
 
 
 def is_image_model(config: PretrainedConfig) -> bool:
@@ -96,16 +101,16 @@ def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
 
 def _empty(config: PretrainedConfig, head: Head) -> PreTrainedModel:
     """The architecture's own task model without weights, or ours where it has none."""
-    if head.pool == "mean" and head.kind in ("class", "number"):
+    if head.pool == "mean" and head.per_text:
         return own_task_model(config, head)
     auto, known = _OWN_CLASSES[head.kind]
-    if is_image_model(config) and head.kind in ("class", "number"):
+    if is_image_model(config) and head.per_text:
         auto, known = AutoModelForImageClassification, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     if type(config) in known:
         model: PreTrainedModel = auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
         if model.base_model is not model:  # T5's span model holds its layers itself: no backbone to share
             return model
-    if head.kind in ("tags", "span") and not is_image_model(config):
+    if not head.per_text and not is_image_model(config):
         return own_task_model(config, head)
     raise BackboneError(
         f"The architecture '{config.model_type}' has no model for the task kind '{head.kind}'. "

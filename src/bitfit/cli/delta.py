@@ -261,12 +261,21 @@ def _draw_delta(console: "Console", file: Path, delta: "Delta") -> None:
             f"score on {split}": _scores(scores) + _rows(delta, split)
             for split, scores in in_order(task, delta.scores).items()
         },
-        **{name: _setting(value) for name, value in delta.settings.items() if name not in LEFT_OUT},
+        **{name: _setting(value) for name, value in _settings(delta).items()},
         **{one.code: f"{one.severity}: {one.text}" for one in Finding.all_of(delta.settings)},
         **{f"{package} version": version for package, version in delta.versions.items()},
     }
     for name, value in lines.items():
         console.print(f"{plain(name):<20} {plain(value)}")
+
+
+def _settings(delta: "Delta") -> dict[str, Any]:
+    """Those that no other line shows; thresholds by their labels."""
+    settings = {name: value for name, value in delta.settings.items() if name not in LEFT_OUT}
+    if delta.thresholds is not None:
+        least = dict(list(zip(delta.task.labels, delta.thresholds, strict=True))[:MOST_SHOWN])
+        settings["calibration"] = {**settings["calibration"], "thresholds": least}
+    return settings
 
 
 def _draw_merged(console: "Console", folder: Path, code: str | None) -> None:

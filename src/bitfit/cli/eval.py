@@ -61,10 +61,11 @@ def command(
     --json: {delta, task, split, measured_on: rows or {rows, of}, scores: {metric: 0 to 1}, interval: [low, high] of the
     first score, report, calibration, threshold, notes: [...]}. The report of classes is {classes: [{label, precision,
     recall, f1, support}], confusion: one list for each label with the rows of each answer, macro_f1, weighted_f1,
-    roc_auc, average_precision}, that of tags the same, of words, that of numbers {mean_absolute_error, pearson, labels,
-    answers}, that of spans null. The calibration of classes is {temperature, expected_error_before,
-    expected_error_after, expected_error_by_chance, bins: [{confidence, accuracy, rows}]}, the threshold {precision,
-    confidence, coverage, reached}.
+    roc_auc, average_precision}, that of tags the same, of words, that of labels {labels: [{label, precision, recall,
+    f1, support, threshold, average_precision}], micro_f1, macro_f1, mean_average_precision, exact_match}, that of
+    numbers {mean_absolute_error, pearson, labels, answers}, that of spans null. The calibration of classes is
+    {temperature, expected_error_before, expected_error_after, expected_error_by_chance, bins: [{confidence, accuracy,
+    rows}]}, the threshold {precision, confidence, coverage, reached}.
     """
     from bitfit.delta.delta import Delta
     from bitfit.inference.evaluate import evaluation

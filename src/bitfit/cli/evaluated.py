@@ -1,6 +1,6 @@
 """An evaluation on a terminal."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bitfit.cli.output import plain, table
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from bitfit.inference.calibration import Calibration, Threshold
     from bitfit.inference.evaluation import Evaluation
-    from bitfit.inference.report import ClassReport, ClassScores
+    from bitfit.inference.report import ClassReport, ClassScores, LabelReport
+
+S = TypeVar("S", bound="ClassScores")
 
 MOST_CLASSES = 20  # of a table on a terminal; --json has them all
 MOST_CONFUSIONS = 5
@@ -27,7 +29,7 @@ def show_figures(
     console: "Console", evaluated: "Evaluation", threshold: "Threshold | None" = None, classes: int = MOST_CLASSES
 ) -> None:
     """The interval of the main score, and what the scores are made of; a table of so many classes at most."""
-    from bitfit.inference.report import ClassReport, NumberReport
+    from bitfit.inference.report import ClassReport, LabelReport, NumberReport
 
     scores, report = evaluated.scores, evaluated.report
     low, high = evaluated.interval.to_json()
@@ -40,6 +42,8 @@ def show_figures(
         console.print(threshold_in_words(threshold))
     if isinstance(report, ClassReport):
         _show_classes(console, report, classes)
+    if isinstance(report, LabelReport):
+        _show_labels(console, report, classes)
 
 
 def _show_calibration(console: "Console", calibration: "Calibration") -> None:
@@ -57,10 +61,7 @@ def _show_classes(console: "Console", report: "ClassReport", most: int) -> None:
     two = {"ROC AUC": report.roc_auc, "average precision": report.average_precision}
     console.print(_words(more | {name: value for name, value in two.items() if value is not None}))
     shown = _worst_and_largest(report.classes, most)
-    rows = [
-        (plain(one.label), f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}")
-        for one in shown
-    ]
+    rows = [_cells(one) for one in shown]
     console.print(table("", ("class", "precision", "recall", "F1", "support"), rows))
     if len(shown) < len(report.classes):
         console.print(f"{len(report.classes) - len(shown)} more classes: --json has them all")
@@ -70,7 +71,26 @@ def _show_classes(console: "Console", report: "ClassReport", most: int) -> None:
         console.print(f"{one.count:,} of {one.support:,} '{label}' {verb} answered '{answer}'")
 
 
-def _worst_and_largest(classes: "Sequence[ClassScores]", most: int) -> "list[ClassScores]":
+def _show_labels(console: "Console", report: "LabelReport", most: int) -> None:
+    """A line for each label."""
+    console.print(_words({"texts with all their labels and no other": report.exact_match}))
+    shown = _worst_and_largest(report.labels, most)
+    rows = [
+        (*_cells(one), "" if one.average_precision is None else f"{one.average_precision:.3f}", f"{one.threshold:.3f}")
+        for one in shown
+    ]
+    names = ("label", "precision", "recall", "F1", "support", "average precision", "threshold")
+    console.print(table("", names, rows))
+    if len(shown) < len(report.labels):
+        console.print(f"{len(report.labels) - len(shown)} more labels: --json has them all")
+
+
+def _cells(one: "ClassScores") -> tuple[str, ...]:
+    """One class or label, as a table has it."""
+    return plain(one.label), f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}"
+
+
+def _worst_and_largest(classes: "Sequence[S]", most: int) -> "list[S]":
     """All classes, the worst first; of many, the worst half of what is shown and then the largest of the others."""
     worst = sorted(classes, key=lambda one: (one.f1, -one.support))
     if len(worst) <= most:

@@ -23,14 +23,27 @@ def _tab(context: click.Context, parameter: click.Parameter, value: str | None) 
 OPTIONS = {
     "text": click.option("--text", metavar="COLUMN", help="Column of the text (for answers in a text: the question)."),
     "text_pair": click.option("--text-pair", metavar="COLUMN", help="Column of the second text (of the context)."),
-    "label": click.option("--label", metavar="COLUMN", help="Column of the label."),
+    "label": click.option(
+        "--label",
+        metavar="COLUMN",
+        multiple=True,
+        callback=lambda _, __, given: given or None,
+        help="Column of the label. Several: columns of 0 and 1, one for each label that a text may have.",
+    ),
+    "label_separator": click.option(
+        "--label-separator",
+        metavar="MARK",
+        help="Between the labels of one cell, such as ';': a text may have several.",
+    ),
     "tokens": click.option("--tokens", metavar="COLUMN", help="Column of the words of a sentence."),
     "tags": click.option("--tags", metavar="COLUMN", help="Column of the words' tags."),
     "data_dir": click.option("--data-dir", type=click.Path(path_type=Path), help="Copies in the hub's layout."),
     "max_length": click.option("--max-length", type=int, help="Pieces of a text; the rest is cut off and counted."),
     "pool": click.option("--pool", type=click.Choice(["first", "mean"]), help="What the head reads of a text."),
     "kind": click.option(
-        "--kind", type=click.Choice(["class", "number", "tags", "span"]), help="Kind of task. Default: by its columns."
+        "--kind",
+        type=click.Choice(["class", "labels", "number", "tags", "span"]),
+        help="Kind of task. Default: by its columns.",
     ),
     "train_size": click.option("--train-size", type=int, metavar="N", help="Train on N rows drawn at random."),
     "encoding": click.option("--encoding", metavar="NAME", help="Of files of text, such as latin-1. Default: utf-8."),

@@ -152,7 +152,7 @@ def _document(delta: "Delta", row: tuple[Any, ...], answer: "Answer") -> dict[st
     from dataclasses import asdict
 
     document: dict[str, Any] = {"texts": list(row), "answer": answer.value}
-    if delta.task.kind == "class":
+    if delta.task.kind in ("class", "labels"):
         document["scores"] = answer.scores
         if delta.threshold is not None:
             document["unsure"] = None if answer.value is None else answer.unsure
@@ -173,6 +173,8 @@ def _show(console: "Console", document: list[dict[str, Any]]) -> None:
 
 def _fields(line: dict[str, Any]) -> list[str]:
     """Texts, the answer, its share for a label or a part of a text, and a word where that is below the threshold."""
+    if isinstance(line["answer"], list) and line.get("scores"):
+        return [*map(_text, line["texts"]), ", ".join(line["answer"]), ", ".join(_shares(line, ".4f"))]
     share: float | None = None
     if line.get("scores"):
         share = line["scores"][line["answer"]]
@@ -183,6 +185,11 @@ def _fields(line: dict[str, Any]) -> list[str]:
     shares = ["" if share is None else f"{share:.4f}"] if "scores" in line or share is not None else []
     unsure = ["unsure"] if line.get("unsure") else []
     return [*map(_text, line["texts"]), word, *shares, *unsure]
+
+
+def _shares(line: dict[str, Any], form: str) -> list[str]:
+    """Of labels: that of each in the answer."""
+    return [f"{line['scores'][label]:{form}}" for label in line["answer"]]
 
 
 def _text(value: Any) -> str:
@@ -205,6 +212,9 @@ def _shortened(text: str) -> str:
 def _shown_answer(line: dict[str, Any]) -> str:
     """The answer, with its share where it is a label or a part of a text."""
     value = line["answer"]
+    if isinstance(value, list) and line.get("scores"):
+        parts = zip(value, _shares(line, ".0%"), strict=True)
+        return ", ".join(f"{label} ({share})" for label, share in parts) or "(none)"
     if line.get("scores"):
         unsure = "unsure: " if line.get("unsure") else ""
         return f"{unsure}{value} ({line['scores'][value]:.0%})"

@@ -64,8 +64,8 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
     type=click.Choice(["auto", "probe", "frequencies", "random"]),
     default="auto",
     show_default=True,
-    help="At random; the same with the classes' frequencies as biases (auto, of classes); or where a linear model on "
-    "the frozen features has it.",
+    help="At random; the same with the frequencies of classes or labels as biases (auto, where there are such); or "
+    "where a linear model on the frozen features has it.",
 )
 @click.option("--batch-size", type=int, default=TrainConfig.batch_size, show_default=True)
 @click.option("--epochs", type=int, help="Default: what suits the number of examples, 3 to 20.")

@@ -38,6 +38,8 @@ def in_shell(text: str) -> str:
 
 
 def _with_value(option: str, found: re.Match[str]) -> str:
+    if found[1].startswith("["):  # an option for each
+        return " ".join(f"{option} {each}" for each in re.findall(r"'([^']*)'", found[1]))
     value = found[1].strip("'\"")
     if value in ("", "...", "True"):  # a switch has no value
         return option

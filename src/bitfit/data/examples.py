@@ -19,8 +19,9 @@ class Examples:
     ids: NDArray[np.int32]  # (tokens,)
     types: NDArray[np.uint8]  # (tokens,) token type: 0 first text, 1 second
     offsets: NDArray[np.int64]  # (examples + 1,)
-    # class: int64 (examples,), -1 unknown; number: float32 (examples,); tags: int64 (tokens,), -100 where no
-    # word begins; span: int64 (examples, 2) first and last piece in the window, (0, 0) where no answer is
+    # class: int64 (examples,), -1 unknown; labels: int8 (examples, labels), 1 where it is one, else 0, -1 unknown;
+    # number: float32 (examples,); tags: int64 (tokens,), -100 where no word begins; span: int64 (examples, 2), first
+    # and last piece in the window, (0, 0) where no answer is
     labels: NDArray[Any]
     truncated: int = 0  # texts that were longer than the maximum length
     # What scoring and answering need beside the pieces.

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bitfit.backbone.heads import HeadKind, Pool
-from bitfit.data.task import is_text, require_choice
+from bitfit.data.task import COLUMN_EACH, is_text, require_choice
 from bitfit.data.text_format import TextFormat
 from bitfit.errors import RequestError, nearest
 
 MIN_LENGTH = 8  # pieces: room for the special ones of a pair and a little of each text
 OF_READING = (  # what is settled once the rows are read
     *("text", "text_pair", "label", "tokens", "tags", "data_dir", "name"),
-    *("encoding", "delimiter", "skip_bad_rows"),
+    *("encoding", "delimiter", "label_separator", "skip_bad_rows"),
 )
 
 
@@ -28,7 +28,8 @@ class DataOptions:
 
     text: str | None = None  # column of the text (for span: of the question)
     text_pair: str | None = None  # column of the second text (for span: of the context)
-    label: str | None = None
+    label: str | Sequence[str] | None = None  # several: columns of 0 and 1, one for each label
+    label_separator: str | None = None  # between the labels of one cell; None: a cell of text is one label
     tokens: str | None = None  # column of word lists
     tags: str | None = None  # column of tag lists
     data_dir: Path | None = None  # folder with local copies in the hub's layout
@@ -59,9 +60,13 @@ class DataOptions:
         for name in ("max_length", "train_size", "seed"):  # numpy's numbers become Python's
             if hasattr(value := getattr(self, name), "item"):
                 object.__setattr__(self, name, value.item())
-        for name in ("text", "text_pair", "label", "tokens", "tags"):
+        if isinstance(self.label, list | tuple) and all(map(is_text, self.label)) and self.label:
+            object.__setattr__(self, "label", self.label[0] if len(self.label) == 1 else tuple(self.label))
+        for name in ("text", "text_pair", "label_column", "tokens", "tags"):
             if not (getattr(self, name) is None or is_text(getattr(self, name))):
-                raise RequestError(f"Expected the name of one column as {name}; found {getattr(self, name)!r:.80}.")
+                name, found = name.removesuffix("_column"), getattr(self, name)
+                raise RequestError(f"Expected the name of one column as {name}; found {found!r:.80}.")
+        self._check_labels()
         if self.name is not None and not is_text(self.name):
             raise RequestError(f"Expected a text as the task's name; found {self.name!r:.80}.")
         for name, choices in (("kind", HeadKind), ("pool", Pool)):
@@ -81,6 +86,30 @@ class DataOptions:
             raise RequestError(f"Expected a maximum length of {MIN_LENGTH} or more; found {self.max_length}.")
         if self.train_size is not None and self.train_size < 1:
             raise RequestError(f"Expected a train size of 1 or more; found {self.train_size}.")
+
+    def _check_labels(self) -> None:
+        """What only a task of any number of labels has."""
+        twice = [name for name in self.label_columns if self.label_columns.count(name) > 1]
+        if twice:
+            raise RequestError(f"The label column '{twice[0]}' is named twice: {', '.join(self.label_columns)}.")
+        separator = self.label_separator
+        if separator is not None and not is_text(separator):
+            raise RequestError(f"Expected the text between two labels as label_separator; found {separator!r:.80}.")
+        if self.label_columns and separator is not None:
+            raise RequestError(f"Columns of 0 and 1 have no labels to part: leave out {option('label_separator')}.")
+        several = option("label") if self.label_columns else option("label_separator") if separator else ""
+        if several and self.kind not in (None, "labels"):
+            raise RequestError(f"{several} with several labels is for the kind 'labels'; found the kind '{self.kind}'.")
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of 0 and 1, where several were named."""
+        return tuple(self.label) if isinstance(self.label, tuple) else ()
+
+    @property
+    def label_column(self) -> str | None:
+        """The column of the label, as a task names it."""
+        return COLUMN_EACH if self.label_columns else cast("str | None", self.label)
 
     def refuse(self, what: str, names: Sequence[str]) -> None:
         """Refuse options of these names where they could change nothing."""

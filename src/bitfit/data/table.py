@@ -14,7 +14,7 @@ class TaskTable:
     """Rows in one shape whatever they came from.
 
     Columns are the task's text columns, then its label column: int64 index of the label (class), float32
-    (number), list of int64 (tags); for span a struct of `text` and `answer_start`, and a column `id`.
+    (number), list of int64 (labels, tags); for span a struct of `text` and `answer_start`, and a column `id`.
     """
 
     task: Task

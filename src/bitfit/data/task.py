@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
-from bitfit.backbone.heads import Head, HeadKind, Pool
+from bitfit.backbone.heads import PER_TEXT, Head, HeadKind, Pool
 from bitfit.errors import DataError, RequestError, nearest
 
 Metric = Literal[
@@ -18,17 +18,23 @@ Metric = Literal[
     "macro_f1",
     "entity_f1",
     "mean_squared_error",
+    "micro_f1",
+    "mean_average_precision",
 ]
 
 MAIN_METRIC: dict[HeadKind, Metric] = {
     "class": "accuracy",
+    "labels": "micro_f1",
     "number": "spearman",
     "tags": "accuracy",
     "span": "f1",
 }
 
 _TUPLES = ("texts", "labels", "metrics")  # fields of a task
+OF_AN_ORDER = {"mean_average_precision"}  # of numbers, and not of answers
 LESS_IS_BETTER = {"mean_squared_error"}
+NAMED: tuple[HeadKind, ...] = ("class", "labels", "tags")  # kinds whose answers are names out of a list
+COLUMN_EACH = "a column for each label"  # stands for the label column of `labels` that are columns of 0 and 1
 LONGEST_TEXT = 1000  # characters of a name or a label
 MOST_PIECES = 2**20
 
@@ -48,7 +54,7 @@ class Task:
     name: str
     kind: HeadKind = "class"
     texts: tuple[str, ...] = ("text",)  # the text columns in order: one, or two for a pair; for tags that of words
-    label: str = "label"  # the column of the answer; for span the column of answers
+    label: str = "label"  # the column of the answer; for span that of answers; COLUMN_EACH for one of each label
     labels: tuple[str, ...] = ()  # label names by index; empty for number and span
     metrics: tuple[Metric, ...] = ()  # the main one first
     max_length: int = 128  # in pieces, special ones included
@@ -83,13 +89,18 @@ class Task:
         """The head that answers this task."""
         if problem := self.labels_problem:
             raise RequestError(problem)
-        outputs = {"class": len(self.labels), "tags": len(self.labels), "number": 1, "span": 2}[self.kind]
+        outputs = {"number": 1, "span": 2}.get(self.kind, len(self.labels))
         return Head(self.kind, outputs, self.pool)
+
+    @property
+    def per_text(self) -> bool:
+        """Is there one answer to a whole text?"""
+        return self.kind in PER_TEXT
 
     @property
     def labels_problem(self) -> str:
         """What is wrong with the labels for this kind of task; empty where nothing is. A known task has none yet."""
-        wants = self.kind in ("class", "tags")
+        wants = self.kind in NAMED
         if wants == bool(self.labels):
             return ""
         rule = "needs its label names: labels=[...]" if wants else "has no labels"

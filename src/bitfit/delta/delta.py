@@ -22,7 +22,7 @@ from bitfit.backbone.heads import OwnTask
 from bitfit.backbone.load import Backbone, as_backbone
 from bitfit.data.task import Task
 from bitfit.delta import storage
-from bitfit.delta.document import Document, Extent, SlotLine
+from bitfit.delta.document import Document, Extent, SlotLine, check_calibration
 from bitfit.delta.model_values import Where, check_same_parameters, check_unchanged, located, read_values, require_same
 from bitfit.errors import DeltaError, RequestError
 from bitfit.methods.insertion import Insertion, check_untouched, nothing
@@ -82,7 +82,7 @@ class Delta:
         if problem := self.task.labels_problem:
             raise DeltaError(problem)
         object.__setattr__(self, "task", self.task.on("first"))
-        _check_calibration(self.settings)
+        check_calibration(self.settings, self.task)
         _check_slots(self.slots)
         _check_values(self.slots, self.values)
 
@@ -114,6 +114,12 @@ class Delta:
         """The confidence below which `predict` says that it is unsure; None where none was chosen."""
         threshold: float | None = self.settings.get("calibration", {}).get("threshold")
         return threshold
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """Of labels: the share from which on each is answered, chosen on validation; None where none was."""
+        thresholds = self.settings.get("calibration", {}).get("thresholds")
+        return None if thresholds is None else tuple(thresholds)
 
     def with_threshold(self, confidence: float, precision: float) -> "Delta":
         """The same delta, unsure below this confidence; above it answers were this precise."""
@@ -342,17 +348,6 @@ def _values_of(slots: tuple[Slot, ...], tensors: Mapping[str, NDArray[Any]]) -> 
 
 
 # ---------------------------------------------------------------------- checks
-
-
-def _check_calibration(settings: Mapping[str, Any]) -> None:
-    """An older file has none; names that a newer one adds are passed over."""
-    calibration = settings.get("calibration", {})
-    value: Any = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise DeltaError(f"A calibration has a temperature above 0; found {calibration!r:.80}.")
-    least: Any = calibration.get("threshold", 0.0)
-    if type(least) not in (int, float) or not 0 <= least <= 1:
-        raise DeltaError(f"A calibration has a threshold from 0 to 1; found {calibration!r:.80}.")
 
 
 def _check_slots(slots: tuple[Slot, ...]) -> None:

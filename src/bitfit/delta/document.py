@@ -4,6 +4,7 @@ Reading believes nothing: every field is there, of its type, and within its boun
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -164,6 +165,27 @@ def task_from_json(value: Any) -> Task:
     if problem := task.labels_problem:
         raise DeltaError(f"Its document has no proper task: {problem[:200]}")
     return task
+
+
+def check_calibration(settings: Settings, task: Task) -> None:
+    """An older file has none; names that a newer one adds are passed over."""
+    calibration = settings.get("calibration", {})
+    value: Any = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise DeltaError(f"A calibration has a temperature above 0; found {calibration!r:.80}.")
+    least: Any = calibration.get("threshold", 0.0)
+    if type(least) not in (int, float) or not 0 <= least <= 1:
+        raise DeltaError(f"A calibration has a threshold from 0 to 1; found {calibration!r:.80}.")
+    _check_thresholds(calibration.get("thresholds"), task)
+
+
+def _check_thresholds(values: Any, task: Task) -> None:
+    """Those of labels."""
+    if values is None:
+        return
+    proper = isinstance(values, list) and all(type(each) in (int, float) and 0 < each < 1 for each in values)
+    if task.kind != "labels" or not proper or len(values) != len(task.labels):
+        raise DeltaError(f"Thresholds are one number between 0 and 1 for each label; found {values!r:.80}.")
 
 
 def _is_fingerprint(value: Any) -> bool:

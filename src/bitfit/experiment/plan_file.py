@@ -59,6 +59,7 @@ TEXTS = Kind("a list of texts", lambda value: _is_list(value, TEXT.fits))
 TABLE = Kind("a table of settings", lambda value: isinstance(value, dict))
 LIST = Kind("a list with a name or a table for each", lambda value: isinstance(value, list) and bool(value))
 SEEDS = Kind("a list of whole numbers, none of them twice", lambda value: _is_list(value, _is_whole))
+COLUMNS = Kind("a text, or a list of texts", lambda value: TEXT.fits(value) or _is_list(value, TEXT.fits))
 RATES = Kind(
     "a number, or a list of numbers to choose from on validation, none of them twice",
     lambda value: _is_number(value) or _is_list(value, _is_number),
@@ -83,7 +84,8 @@ SETTINGS: Mapping[str, Kind] = {
 DATA: Mapping[str, Kind] = {
     "text": TEXT,
     "text_pair": TEXT,
-    "label": TEXT,
+    "label": COLUMNS,
+    "label_separator": TEXT,
     "tokens": TEXT,
     "tags": TEXT,
     "max_length": WHOLE,

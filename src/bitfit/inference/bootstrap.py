@@ -69,6 +69,8 @@ def _statistic(task: Task, examples: Examples, outputs: NDArray[Any]) -> tuple[i
     gold = np.asarray(examples.labels)[known]
     if task.kind == "number":
         return len(gold), _number_statistic(task.metric, gold.astype(np.float64), outputs[known].astype(np.float64))
+    if task.kind == "labels":
+        return len(gold), _labels_statistic(task.metric, gold > 0, outputs[known])
     if task.kind == "class":
         answers, unit = outputs[known].argmax(axis=1), np.arange(len(gold))
     else:
@@ -160,6 +162,50 @@ _CLASS_SCORES: Mapping[Metric, Callable[[Floats, Floats, Floats], Floats]] = {
     "macro_f1": _macro_f1,
     "matthews_correlation": _matthews,
 }
+
+
+# ---------------------------------------------------------------------- of any number of labels
+
+
+def _labels_statistic(metric: Metric, there: NDArray[np.bool_], numbers: Floats) -> Statistic:
+    """`numbers` (rows, labels) are answers from 0 on."""
+    if metric == "mean_average_precision":
+        orders = [_Order.of(one, values) for one, values in zip(there.T, numbers.T, strict=True) if one.any()]
+        return lambda times: _mean_there([order.precision(times) for order in orders])
+    answered = numbers >= 0
+    counts = tuple(values.astype(np.float64) for values in (there & answered, answered, there))
+    return _of_counts((counts[0], counts[1], counts[2]), {"micro_f1": _micro_f1, "macro_f1": _macro_f1}[metric])
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The rows of one label by its number, the greatest first."""
+
+    rows: NDArray[np.int64]
+    there: Floats  # 1 where a row has the label
+    ends: NDArray[np.int64]  # of each row, where those with the same number end
+
+    @classmethod
+    def of(cls, there: NDArray[np.bool_], numbers: Floats) -> "_Order":
+        rows = np.argsort(-numbers, kind="stable")
+        ordered = -numbers[rows]
+        return cls(rows, there[rows].astype(np.float64), np.searchsorted(ordered, ordered, side="right") - 1)
+
+    def precision(self, times: Floats) -> Floats:
+        """The average precision of each draw, NaN where no row of it has the label."""
+        drawn = times[:, self.rows]
+        right, all_ = np.cumsum(drawn * self.there, axis=1), np.cumsum(drawn, axis=1)
+        at_ends = _ratio(right, all_)[:, self.ends]
+        total = right[:, -1]
+        sums = (drawn * self.there * at_ends).sum(axis=1)
+        return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
+
+
+def _mean_there(values: list[Floats]) -> Floats:
+    """The mean of those that are numbers; 0 where none is."""
+    each = np.array(values)
+    there = ~np.isnan(each)
+    return _ratio(np.where(there, each, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
 
 
 # ---------------------------------------------------------------------- of numbers and spans

@@ -16,7 +16,7 @@ from bitfit.data.read.memory import SOURCE, Rows, has_splits
 from bitfit.data.read.own_rows import ALL, labelled_rows
 from bitfit.data.read.source import load_task
 from bitfit.data.table import TaskTable
-from bitfit.data.task import Task
+from bitfit.data.task import COLUMN_EACH, Task
 from bitfit.delta.delta import Delta
 from bitfit.errors import DataError, RequestError, nearest
 from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
@@ -45,7 +45,7 @@ def evaluate(
     rows these were. Columns, lengths and pooling are those of the training where no others are asked for.
     """
     scored = _scored(as_backbone(backbone), delta, data, split, DataOptions.of(options), precision, device)
-    return score(scored.task, scored.examples, scored.outputs)
+    return score(scored.task, scored.examples, scored.answers)
 
 
 def evaluation(
@@ -86,7 +86,8 @@ def _scored(
     outputs = Predictor(backbone, delta, precision, notes.append, device).outputs(examples)
     notes += _other_rows(delta, read, chosen)
     table = None if found.tables is None else found.tables[chosen]
-    return ScoredRows(delta.task, chosen, examples, outputs, _measured(read, chosen), tuple(notes), table)
+    measured = _measured(read, chosen)
+    return ScoredRows(delta.task, chosen, examples, outputs, measured, tuple(notes), table, delta.thresholds)
 
 
 def _refuse_idle(options: DataOptions, split: str | None, task: Task) -> None:
@@ -166,6 +167,8 @@ def _with_columns(options: DataOptions, task: Task) -> DataOptions:
         return replace(options, kind="tags", tokens=options.tokens or task.texts[0], tags=options.tags or task.label)
     second = options.text_pair or (task.texts[1] if len(task.texts) > 1 else None)
     first, label = options.text or task.texts[0], options.label or task.label
+    if label == COLUMN_EACH:
+        label = task.labels
     return replace(options, kind=task.kind, text=first, text_pair=second, label=label)
 
 
@@ -182,7 +185,7 @@ def _one_table(backbone: Backbone, delta: Delta, data: str | Path | Rows, option
     named = replace(
         delta.task,
         texts=tuple(name for name in (options.tokens or options.text, options.text_pair) if name),
-        label=options.tags or options.label or delta.task.label,
+        label=options.tags or options.label_column or delta.task.label,
         max_length=options.max_length or delta.task.max_length,
     )
     return _tokenized(backbone, labelled_rows(data, named, options), options)

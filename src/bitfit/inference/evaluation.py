@@ -1,6 +1,6 @@
 """What an evaluation finds: scores, how sure they are, and what they are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +9,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bitfit.data.examples import Examples, measured_json
-from bitfit.data.task import Task
+from bitfit.data.task import COLUMN_EACH, Task
 from bitfit.errors import RequestError
 from bitfit.inference.bootstrap import Floats, Interval, resampled
 from bitfit.inference.calibration import Calibration, Threshold, calibration_of, probabilities, threshold_of
 from bitfit.inference.metrics import known_rows, score
-from bitfit.inference.report import ClassReport, NumberReport, class_report, number_report, tag_report
+from bitfit.inference.report import (
+    ClassReport,
+    LabelReport,
+    NumberReport,
+    class_report,
+    label_report,
+    number_report,
+    tag_report,
+)
+from bitfit.inference.thresholds import scorable
 
 ANSWER, CONFIDENCE, ERROR = "answer", "confidence", "error"  # columns beside the task's own
 MOST_HARDEST = 100  # least certain rows, or largest errors; wrong labels are all there
@@ -28,10 +37,10 @@ class Evaluation:
     scores: Mapping[str, float]
     measured_on: str  # rows, where needed of how many: "7,469 of 9,815"
     interval: Interval  # of the main score, the first
-    report: ClassReport | NumberReport | None = None  # None for spans
+    report: ClassReport | LabelReport | NumberReport | None = None  # None for spans
     calibration: Calibration | None = None  # of classes
-    # Each labelled row of classes and numbers: its texts, label and answer, and the answer's confidence or error. Texts
-    # are not there where the data came tokenized, nor images.
+    # Each labelled row of classes, labels and numbers: its texts, label and answer, and the answer's confidence or
+    # error. Texts are not there where the data came tokenized, nor images.
     rows: pa.Table | None = None
     notes: tuple[str, ...] = ()  # shown with the scores
     resampled: Floats | None = (
@@ -63,13 +72,14 @@ class Evaluation:
         return threshold_of(confidence, label == answer, precision)
 
     def hardest(self) -> pa.Table:
-        """The errors, the most confident (of numbers the largest) first, then the right answers that are least certain;
-        the column `why` tells them apart."""
+        """The errors, the most confident first, then the right answers that are least certain: the column `why` tells
+        them apart. Of numbers and labels the largest errors."""
         if self.rows is None:
-            raise RequestError("There are hardest rows of classes and of numbers; a task of tags or spans has none.")
-        label, answer, confidence = (column.to_numpy() for column in self.rows.columns[-3:])
-        if self.calibration is None:  # numbers: the last column is the error
+            raise RequestError("There are hardest rows of classes, labels and numbers; tags and spans have none.")
+        confidence = self.rows.columns[-1].to_numpy()
+        if self.calibration is None:  # numbers and labels: the last column is the error
             return self.rows.take(np.argsort(-confidence, kind="stable")[:MOST_HARDEST])
+        label, answer = (column.to_numpy() for column in self.rows.columns[-3:-1])
         wrong, right = np.flatnonzero(label != answer), np.flatnonzero(label == answer)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
         right = right[np.argsort(confidence[right], kind="stable")][:MOST_HARDEST]
@@ -84,19 +94,25 @@ class ScoredRows:
     task: Task
     split: str
     examples: Examples
-    outputs: NDArray[Any]  # as `score` takes them
+    outputs: NDArray[Any]  # the model's numbers
     measured_on: str
     notes: tuple[str, ...] = ()
     table: pa.Table | None = None  # the rows before they were tokenized; None where the data came tokenized
+    thresholds: Sequence[float] | None = None  # of labels, the delta's
+
+    @property
+    def answers(self) -> NDArray[Any]:
+        """The outputs as `score` takes them."""
+        return scorable(self.task, self.outputs, self.thresholds)
 
 
 def evaluation_of(scored: ScoredRows, temperature: float | None) -> Evaluation:
     """What these answers are worth; `temperature` is the delta's."""
-    task, examples, outputs = scored.task, scored.examples, scored.outputs
-    drawn = resampled(task, examples, outputs)
+    task, examples, answers = scored.task, scored.examples, scored.answers
+    drawn = resampled(task, examples, answers)
     whole = Evaluation(
         scored.split,
-        score(task, examples, outputs),
+        score(task, examples, answers),
         scored.measured_on,
         Interval.of(drawn),
         notes=scored.notes,
@@ -106,7 +122,7 @@ def evaluation_of(scored: ScoredRows, temperature: float | None) -> Evaluation:
 
 
 def _details(scored: ScoredRows, temperature: float | None) -> dict[str, Any]:
-    """What the scores of classes, numbers or tags are made of, over the rows (or words) with a label."""
+    """What the scores of classes, labels, numbers or tags are made of, over the rows (or words) with a label."""
     if scored.task.kind == "span":
         return {}
     task, known = scored.task, known_rows(scored.task, scored.examples)
@@ -117,6 +133,8 @@ def _details(scored: ScoredRows, temperature: float | None) -> dict[str, Any]:
     if task.kind == "number":
         columns = {task.label: labels, ANSWER: outputs, ERROR: np.abs(labels - outputs)}
         return {"report": number_report(labels, outputs), "rows": _joined(texts, columns)}
+    if task.kind == "labels":
+        return _label_details(scored, labels > 0, outputs, texts)
     names, answers = np.array(task.labels, object), outputs.argmax(axis=1)
     confidence = probabilities(outputs, temperature or 1.0).max(axis=1)
     columns = {task.label: names[labels], ANSWER: names[answers], CONFIDENCE: confidence}
@@ -125,6 +143,26 @@ def _details(scored: ScoredRows, temperature: float | None) -> dict[str, Any]:
         "calibration": calibration_of(outputs, labels, temperature),
         "rows": _joined(texts, columns),
     }
+
+
+def _label_details(
+    scored: ScoredRows, there: NDArray[np.bool_], outputs: NDArray[Any], texts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The same of labels; a row's error is its loss."""
+    task = scored.task
+    beyond = scorable(task, outputs, scored.thresholds)
+    columns = {
+        "labels" if task.label == COLUMN_EACH else task.label: _named(task, there),
+        ANSWER: _named(task, beyond >= 0),
+        ERROR: np.logaddexp(0, np.where(there, -outputs, outputs).astype(np.float64)).mean(axis=1),
+    }
+    return {"report": label_report(task.labels, there, beyond, scored.thresholds), "rows": _joined(texts, columns)}
+
+
+def _named(task: Task, there: NDArray[np.bool_]) -> pa.Array:
+    """The labels of each row as a list."""
+    names = np.array(task.labels, object)
+    return pa.array([names[each].tolist() for each in there], pa.list_(pa.string()))
 
 
 def _texts(table: pa.Table, task: Task) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from bitfit.errors import MissingExtraError, RequestError
 from bitfit.inference.calibration import Calibration
 from bitfit.inference.evaluation import Evaluation
-from bitfit.inference.report import ClassReport, NumberReport
+from bitfit.inference.report import ClassReport, LabelReport, NumberReport
 
 SIDE = 5.0  # inches of a picture with few classes
 CLASS_INCHES = 0.28
@@ -19,7 +19,7 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> Path:
     """Write the pictures of an evaluation to one file, whose ending says the format: .png, .svg, .pdf."""
     report, path = evaluation.report, Path(path)
     if report is None:
-        raise RequestError("There is a picture of classes, tags and numbers; a task of spans has none.")
+        raise RequestError("There is a picture of classes, labels, tags and numbers; a task of spans has none.")
     canvas, figure_type = _drawing()
     if isinstance(report, ClassReport):
         side = min(MOST_INCHES, max(SIDE, 2 + CLASS_INCHES * len(report.classes)))
@@ -30,6 +30,10 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> Path:
             _draw_reliability(evaluation.calibration, right)
         else:
             right.set_axis_off()
+    elif isinstance(report, LabelReport):
+        height = min(MOST_INCHES, max(SIDE, 1 + CLASS_INCHES * len(report.labels)))
+        figure = figure_type(figsize=(SIDE + 3, height), layout="constrained")
+        _draw_labels(report, figure.add_subplot())
     else:
         figure = figure_type(figsize=(SIDE + 1, SIDE), layout="constrained")
         _draw_scatter(report, figure.add_subplot())
@@ -71,6 +75,18 @@ def _draw_reliability(calibration: Calibration, axes: Any) -> None:
     error = calibration.error_before if calibration.error_after is None else calibration.error_after
     axes.set(xlabel="confidence", ylabel="right answers", title=f"expected calibration error {error:.3f}")
     axes.set_aspect("equal")
+
+
+def _draw_labels(report: LabelReport, axes: Any) -> None:
+    """Precision and recall of each label, and the bar of F1 between them."""
+    at = range(len(report.labels))
+    axes.barh(at, [one.f1 for one in report.labels], color="lightsteelblue", label="F1")
+    axes.scatter([one.precision for one in report.labels], at, marker="|", s=60, label="precision")
+    axes.scatter([one.recall for one in report.labels], at, marker="x", s=25, label="recall")
+    axes.set_yticks(at, [f"{one.label} ({one.support:,})" for one in report.labels], fontsize="small")
+    axes.invert_yaxis()  # the first label on top, as in the table
+    axes.set(xlim=(0, 1), ylabel="label (rows)")
+    axes.legend(loc="lower right", fontsize="small")
 
 
 def _draw_scatter(report: NumberReport, axes: Any) -> None:

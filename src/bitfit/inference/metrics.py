@@ -26,13 +26,17 @@ _NO_PUNCTUATION = str.maketrans("", "", punctuation)
 def score(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, float]:
     """The task's metrics by name, its main one first.
 
-    outputs: class (n, labels) logits; number (n,); tags (tokens,) predicted labels; span (tokens, 2) logits.
+    outputs: class (n, labels) logits; labels (n, labels), an answer from 0 on (`thresholds.scorable`); number (n,);
+    tags (tokens,) predicted labels; span (tokens, 2) logits.
     """
     if task.kind == "span":
         return _span_scores(task, examples, outputs)
     known = known_rows(task, examples)
     if task.kind == "tags":
         return _tag_scores(task, examples, np.asarray(outputs), known)
+    if task.kind == "labels":
+        numbers, there = np.asarray(outputs)[known], np.asarray(examples.labels)[known]
+        return {name: _of(task, OF_LABELS, name)(there, numbers) for name in _wanted(task)}
     predicted = np.asarray(outputs).argmax(axis=1) if task.kind == "class" else np.asarray(outputs)
     gold = np.asarray(examples.labels)
     return {name: _of(task, _PLAIN, name)(gold[known], predicted[known]) for name in _wanted(task)}
@@ -41,6 +45,7 @@ def score(task: Task, examples: Examples, outputs: NDArray[Any]) -> dict[str, fl
 def known_rows(task: Task, examples: Examples) -> NDArray[np.bool_]:
     """Which rows (for tags: words) have a label; refused where none has one."""
     known = examples.labels >= 0 if task.kind != "number" else ~np.isnan(examples.labels)
+    known = known.all(axis=1) if task.kind == "labels" else known
     if not known.any():
         raise DataError(f"'{task.name}' cannot be scored: none of the {len(examples):,} rows has its label.")
     return np.asarray(known)
@@ -144,6 +149,43 @@ _PLAIN: Mapping[str, Callable[[Labels, Labels], float]] = {
     "pearson": pearson,
     "spearman": _correlation("spearmanr"),
     "mean_squared_error": _mean_squared_error,
+}
+
+
+# ---------------------------------------------------------------------- any number of labels
+
+
+def _micro_f1(there: Labels, numbers: Labels) -> float:
+    """sklearn takes a single column for classes, and then gives the accuracy."""
+    there, answered = there > 0, numbers >= 0
+    return float(2 * (there & answered).sum() / max(there.sum() + answered.sum(), 1))
+
+
+def _macro_f1_of_labels(there: Labels, numbers: Labels) -> float:
+    """The mean over the labels that are there or answered."""
+    there, answered = there > 0, numbers >= 0
+    either = there.sum(axis=0) + answered.sum(axis=0)
+    each = 2 * (there & answered).sum(axis=0)[either > 0] / either[either > 0]
+    return float(each.mean()) if len(each) else 0.0
+
+
+def average_precision(there: Labels, numbers: Labels) -> list[float | None]:
+    """Each label's, of its rows in order of its number; None where no row has it."""
+    from sklearn.metrics import average_precision_score
+
+    columns = zip(there.T, numbers.T, strict=True)
+    return [float(average_precision_score(one, values)) if one.any() else None for one, values in columns]
+
+
+def _mean_average_precision(there: Labels, numbers: Labels) -> float:
+    each = [value for value in average_precision(there, numbers) if value is not None]
+    return sum(each) / len(each) if each else 0.0
+
+
+OF_LABELS: Mapping[str, Callable[[Labels, Labels], float]] = {
+    "micro_f1": _micro_f1,
+    "macro_f1": _macro_f1_of_labels,
+    "mean_average_precision": _mean_average_precision,
 }
 
 

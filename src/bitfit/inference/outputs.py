@@ -41,6 +41,9 @@ def _each(kind: HeadKind, answers: Tensor, labels: Tensor, layout: Layout) -> tu
     """The loss of each example (or word), and 1 where it counts."""
     if kind == "class":
         return functional.cross_entropy(answers, labels, reduction="none"), _ones(labels)
+    if kind == "labels":
+        each = functional.binary_cross_entropy_with_logits(answers, labels.float(), reduction="none")
+        return each.mean(dim=1), _ones(labels)
     if kind == "number":
         return (answers[:, 0] - labels).square(), _ones(labels)
     if kind == "tags":
@@ -138,7 +141,7 @@ def _labels_known(model: RowModel, examples: Examples) -> bool:
 def _empty(model: RowModel, examples: Examples) -> NDArray[Any]:
     """Room for one row's answers to a split."""
     head = model.head
-    if head.kind == "class":
+    if head.kind in ("class", "labels"):
         return np.empty((len(examples), head.outputs), np.float32)
     if head.kind == "number":
         return np.empty(len(examples), np.float32)
@@ -148,8 +151,8 @@ def _empty(model: RowModel, examples: Examples) -> NDArray[Any]:
 
 def _write(model: RowModel, out: NDArray[Any], examples: Examples, which: NDArray[np.int64], answers: Tensor) -> None:
     """Write a batch's answers where they belong."""
-    if model.head.kind in ("class", "number"):
-        out[which] = answers.numpy() if model.head.kind == "class" else answers[:, 0].numpy()
+    if model.head.per_text:
+        out[which] = answers[:, 0].numpy() if model.head.kind == "number" else answers.numpy()
         return
     values = answers.argmax(-1).numpy() if model.head.kind == "tags" else answers.numpy()
     done = 0

@@ -27,6 +27,7 @@ from bitfit.errors import DataError, RequestError, nearest
 from bitfit.inference.calibration import probabilities
 from bitfit.inference.outputs import outputs, pass_tokens
 from bitfit.inference.pass_budget import Budget
+from bitfit.inference.thresholds import beyond, shares_of
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import Precision, compute_format, trusted
 from bitfit.runtime.row_model import RowModel
@@ -40,12 +41,18 @@ _SHOWN = 3  # shares in an answer's repr
 class Answer:
     """One answer."""
 
-    # class: a label; number: a float; tags: a label for each word, None where the sentence was cut before it;
-    # span: a part of the context, "" where there is none; of any kind None where a file's row cannot be used
+    # class: a label; labels: a list of them, the likeliest first; number: a float; tags: a label for each word, None
+    # where the sentence was cut before it; span: a part of the context, "" where there is none; of any kind None where
+    # a file's row cannot be used
     value: Any
-    scores: dict[str, float] | None = None  # class: each label's share, adding up to 1
+    scores: dict[str, float] | None = None  # each label's share: of a class adding up to 1, of labels each by itself
     best: tuple[Span, ...] = ()  # span: the best answers, with their positions and shares, best first
     unsure: bool = False  # class: the share is below the delta's threshold
+
+    @property
+    def shares(self) -> list[float] | None:
+        """Of labels: that of each in the answer; None where a row cannot be used."""
+        return None if self.value is None else [(self.scores or {})[label] for label in self.value]
 
     def __repr__(self) -> str:
         """The value, and the largest shares to three digits."""
@@ -58,13 +65,16 @@ class Answer:
 
 
 def answer_table(task: Task, answers: Sequence[Answer], name: str = ANSWER, threshold: float | None = None) -> pa.Table:
-    """Answers as columns: the value; a label's or a text's share of 0 to 1, and whether it is below the threshold,
-    where there is one; a text's first character."""
+    """Answers as columns: the value; the share of a label (of labels a list) or of a text, and whether it is below the
+    threshold, where there is one; a text's first character."""
     values = [answer.value for answer in answers]
     if task.kind == "number":
         return pa.table({name: _floats(values)})
-    if task.kind == "tags":
-        return pa.table({name: pa.array(values, pa.list_(pa.string()))})
+    if task.kind in ("labels", "tags"):
+        columns = {name: pa.array(values, pa.list_(pa.string()))}
+        if task.kind == "labels":
+            columns[f"{name}_score"] = pa.array([a.shares for a in answers], pa.list_(pa.float64()))
+        return pa.table(columns)
     columns = {name: pa.array(values, pa.string())}
     if task.kind == "class":
         columns[f"{name}_score"] = _floats([(a.scores or {}).get(a.value) for a in answers])
@@ -101,6 +111,7 @@ class Predictor:
         where = chosen_device(device)
         self.backbone, self.task = backbone, delta.task
         self.temperature, self.threshold = delta.temperature or 1.0, delta.threshold
+        self.thresholds = delta.thresholds
         model = backbone.task_model(self.task.head)
         delta.insert_modules(model)
         theta_map = ThetaMap(delta.slots, model, device=where)
@@ -135,7 +146,7 @@ class Predictor:
         return ExampleEncoder(self.task, self.backbone.reader)
 
     def outputs(self, examples: Examples) -> NDArray[Any]:
-        """The head's numbers for each example, in the form that `score` takes."""
+        """The head's numbers for each example."""
         self.budget.longest = int(examples.lengths.max(initial=1))
         return self.budget.fit(lambda tokens: outputs(self.model, self.values, examples, 1, tokens))[0].values
 
@@ -149,7 +160,19 @@ class Predictor:
             return [Answer(tags) for tags in tags_of_words(examples, numbers, self.task.labels)]
         if self.task.kind == "span":
             return [Answer(best[0].text if best else "", best=best) for best in best_spans(examples, numbers)]
+        if self.task.kind == "labels":
+            return self._selections(numbers)
         return [self._choice(each) if self.task.kind == "class" else Answer(float(each)) for each in numbers]
+
+    def _selections(self, logits: NDArray[np.float32]) -> list[Answer]:
+        """Of each text the labels whose share reaches their threshold, the likeliest first."""
+        shares, answered = shares_of(logits), beyond(logits, self.thresholds) >= 0
+        answers = []
+        for each, chosen in zip(shares.tolist(), answered, strict=True):
+            named = dict(zip(self.task.labels, each, strict=True))
+            labels = [label for label, there in zip(self.task.labels, chosen, strict=True) if there]
+            answers.append(Answer(sorted(labels, key=lambda label: -named[label]), named))
+        return answers
 
     def _choice(self, logits: NDArray[np.float32]) -> Answer:
         """The likeliest label."""

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfit.inference.calibration import probabilities
+from bitfit.inference.metrics import OF_LABELS, average_precision, pearson
+from bitfit.inference.thresholds import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,51 @@ def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
     return part / np.maximum(whole, 1)
 
 
+@dataclass(frozen=True)
+class LabelScores(ClassScores):
+    """One label of a task of any number of them."""
+
+    threshold: float  # the share from which on it is answered
+    average_precision: float | None  # None where no row has it
+
+
+@dataclass(frozen=True, repr=False)
+class LabelReport:
+    """Answers of a task of any number of labels, beside the right ones."""
+
+    labels: tuple[LabelScores, ...]  # in the order of the task's
+    micro_f1: float
+    macro_f1: float  # over the labels that are there or answered
+    mean_average_precision: float  # over the labels that are there
+    exact_match: float  # share of the rows that have all their labels and no other
+
+    def __repr__(self) -> str:
+        return f"LabelReport({len(self.labels)} labels: micro F1 {self.micro_f1:.4f})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return asdict(self)
+
+
+def label_report(
+    labels: Sequence[str], there: NDArray[np.bool_], beyond: NDArray[Any], thresholds: Sequence[float] | None
+) -> LabelReport:
+    """The report of rows whose labels are known; `beyond`, (rows, labels), is an answer from 0 on."""
+    answered = beyond >= 0
+    right, said, support = (values.sum(axis=0) for values in (there & answered, answered, there))
+    figures = _share(right, said), _share(right, support), _share(2 * right, said + support), support
+    averages = average_precision(there, beyond)
+    least = [DEFAULT] * len(labels) if thresholds is None else thresholds
+    scores = tuple(
+        LabelScores(label, precision, recall, f1, support, threshold, average)
+        for label, precision, recall, f1, support, threshold, average in zip(
+            labels, *(values.tolist() for values in figures), least, averages, strict=True
+        )
+    )
+    of_all = {name: function(there, beyond) for name, function in OF_LABELS.items()}
+    return LabelReport(scores, **of_all, exact_match=float((there == answered).all(axis=1).mean()))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class NumberReport:
     """Answers of a task of numbers, beside what they should be."""
@@ -135,7 +182,5 @@ class NumberReport:
 
 def number_report(gold: NDArray[Any], answers: NDArray[Any]) -> NumberReport:
     """The report of rows whose number is known."""
-    from bitfit.inference.metrics import pearson
-
     labels, given = np.asarray(gold, np.float64), np.asarray(answers, np.float64)
     return NumberReport(float(np.abs(labels - given).mean()), pearson(labels, given), labels, given)

@@ -12,13 +12,16 @@ from bitfit.delta.delta import Delta
 from bitfit.inference.bootstrap import Interval
 from bitfit.inference.calibration import Bin, Calibration, expected_error
 from bitfit.inference.evaluation import Evaluation
-from bitfit.inference.report import ClassReport, report_of
+from bitfit.inference.report import ClassReport, LabelReport, LabelScores, report_of
+from bitfit.inference.thresholds import DEFAULT
 
 DIGITS = 4
 MOST_CELLS = 1500  # of a confusion matrix with more, hardly one says anything
 MOST_CLASSES = 2000  # whose matrix is made
 SPLIT = "validation"
 LARGEST = 10**12
+_OF_A_LABEL = ("precision", "recall", "f1", "support", "average_precision")
+_OF_ALL = ("micro_f1", "macro_f1", "mean_average_precision", "exact_match")  # of a LabelReport, in its order
 
 
 def to_settings(evaluation: Evaluation) -> dict[str, Any]:
@@ -30,6 +33,9 @@ def to_settings(evaluation: Evaluation) -> dict[str, Any]:
         cells = np.stack([rows, columns, report.confusion[rows, columns]], axis=1)
         areas = [None if one is None else round(one, DIGITS) for one in (report.roc_auc, report.average_precision)]
         document |= {"cells": cells.reshape(-1).tolist(), "areas": areas}
+    if isinstance(report, LabelReport) and len(report.labels) * len(_OF_A_LABEL) <= MOST_CELLS:
+        document["labels"] = [[_rounded(getattr(one, name)) for name in _OF_A_LABEL] for one in report.labels]
+        document["of_all"] = [_rounded(getattr(report, name)) for name in _OF_ALL]
     if calibration is not None:
         bins = [[round(one.confidence, DIGITS), round(one.accuracy, DIGITS), one.rows] for one in calibration.bins]
         document |= {"bins": bins, "error_before": round(calibration.error_before, DIGITS)}
@@ -51,7 +57,7 @@ def stored_evaluation(delta: Delta) -> Evaluation | None:
         {name: scores[name] for name in (*main, *scores)},
         _rows(delta.settings.get("measured_on")),
         Interval(interval[0], interval[1]),
-        _report(delta.task, document),
+        _label_report(delta, document) if delta.task.kind == "labels" else _report(delta.task, document),
         _calibration(delta.temperature, document),
     )
 
@@ -79,6 +85,28 @@ def _report(task: Task, document: Mapping[str, Any]) -> ClassReport | None:
     np.add.at(confusion, (triples[:, 0], triples[:, 1]), triples[:, 2])
     two = _numbers(areas, 2)
     return report_of(task.labels, confusion, *(two or (None, None)))
+
+
+def _label_report(delta: Delta, document: Mapping[str, Any]) -> LabelReport | None:
+    listed, of_all = document.get("labels"), _numbers(document.get("of_all"), len(_OF_ALL))
+    names = delta.task.labels
+    if not isinstance(listed, list) or len(listed) != len(names) or of_all is None:
+        return None
+    least = delta.thresholds or (DEFAULT,) * len(names)
+    scores = []
+    for label, threshold, values in zip(names, least, listed, strict=True):
+        average = values[-1:] if isinstance(values, list) else []
+        figures = _numbers(values if average != [None] else [*values[:-1], 0], len(_OF_A_LABEL))
+        if figures is None or not _is_count(figures[3]):
+            return None
+        precision, recall, f1, support, area = figures
+        known = None if average == [None] else area
+        scores.append(LabelScores(label, precision, recall, f1, int(support), threshold, known))
+    return LabelReport(tuple(scores), *of_all)
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else round(value, DIGITS)
 
 
 def _calibration(temperature: float | None, document: Mapping[str, Any]) -> Calibration | None:

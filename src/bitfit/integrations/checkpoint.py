@@ -36,6 +36,7 @@ def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
         _refuse_own_head(model, delta.task)
         ordinary = _ordinary(model, delta)
         _divide_last_layer(ordinary, delta.temperature or 1.0)
+        _note_thresholds(ordinary, delta)
         if isinstance(ordinary, OwnTask):
             _write_mean_pooling(ordinary, target)
             _write_readers(backbone, delta.task, target / _TRANSFORMER)
@@ -46,7 +47,7 @@ def merge(delta: Delta, backbone: Backbone, folder: str | Path) -> Path:
 
 
 def _refuse_own_head(model: PreTrainedModel, task: Task) -> None:
-    if isinstance(model, OwnTask) and task.kind in ("tags", "span"):
+    if isinstance(model, OwnTask) and not task.per_text:
         raise DeltaError(
             f"{type(model).__name__} is bitfit's own head, which transformers cannot load by itself. "
             f"'{model.config.model_type}' has none for the kind '{task.kind}': keep the delta file."
@@ -73,6 +74,12 @@ def _divide_last_layer(model: PreTrainedModel, temperature: float) -> None:
     with torch.no_grad():
         for parameter in model.get_submodule(last).parameters():
             parameter.div_(temperature)
+
+
+def _note_thresholds(model: PreTrainedModel, delta: Delta) -> None:
+    """A pipeline of transformers gives every label's share; which of them are answers it leaves to its user."""
+    if delta.thresholds is not None:
+        model.config.thresholds = dict(zip(delta.task.labels, delta.thresholds, strict=True))
 
 
 def _write_readers(backbone: Backbone, task: Task, target: Path) -> None:
@@ -121,6 +128,7 @@ def _classifier_config(model: Any) -> PretrainedConfig:
         id2label=model.config.id2label,
         label2id=model.config.label2id,
         problem_type=model.config.problem_type,
+        **({"thresholds": model.config.thresholds} if hasattr(model.config, "thresholds") else {}),
         architectures=[kind],
         auto_map={
             "AutoConfig": f"{Path(MODELING).stem}.{modeling.MeanPoolingConfig.__name__}",

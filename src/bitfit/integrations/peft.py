@@ -16,7 +16,7 @@ from safetensors.numpy import save as make_safetensors
 from transformers import PreTrainedModel
 
 from bitfit.backbone.anatomy import SYMBOLS, sites
-from bitfit.backbone.heads import head_names
+from bitfit.backbone.heads import PER_TEXT, head_names
 from bitfit.backbone.load import Backbone
 from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
@@ -27,7 +27,7 @@ from bitfit.methods.method import Method
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TREE = "base_model.model."
-KINDS = {"class": "SEQ_CLS", "number": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
+KINDS = {**dict.fromkeys(PER_TEXT, "SEQ_CLS"), "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
 # Settings that change what an adapter computes; others are fine as long as they are off.
 UNKNOWN = ("use_dora", "use_rslora", "fan_in_fan_out_pattern", "rank_pattern", "alpha_pattern", "layer_replication")
 

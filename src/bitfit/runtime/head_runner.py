@@ -42,7 +42,7 @@ class HeadRunner:
     @property
     def per_text(self) -> bool:
         """Does it answer once for each text, and not for each token?"""
-        return self.head.kind in ("class", "number")
+        return self.head.per_text
 
     def takes_rows(self, name: str) -> bool:
         """Can this parameter have a value for each row?"""

@@ -138,8 +138,7 @@ class PaddedModel:
                 inside.callback(self.model.eval)
                 self.model.train()
             numbers = numbers_of(model(**inputs), self.head)
-        per_text = self.head.kind in ("class", "number")
-        return numbers if per_text else numbers.flatten(0, 1).index_select(0, real)
+        return numbers if self.head.per_text else numbers.flatten(0, 1).index_select(0, real)
 
     def _texts(self, batch: Batch, real: Tensor) -> dict[str, Tensor]:
         """What the task model takes of a batch of texts; `real` are the indices of those that are not padding."""

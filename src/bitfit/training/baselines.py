@@ -27,6 +27,7 @@ from bitfit.files import cache_folder
 from bitfit.inference.metrics import score
 from bitfit.inference.outputs import outputs, pass_tokens
 from bitfit.inference.pass_budget import Budget
+from bitfit.inference.thresholds import at_best
 from bitfit.runtime.precision import compute_format, surroundings, trusted
 from bitfit.runtime.row_model import RowModel, positions_per_token
 from bitfit.training.config import TrainConfig
@@ -48,9 +49,9 @@ Say = Callable[[str], None]
 
 
 def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say: Say) -> dict[str, float]:
-    """Each rival's main score on validation by its name; none where a task's answer is no class and no number of a
-    text, or where there is too little to tell, which is said."""
-    if data.task.kind not in ("class", "number") or not {"train", "validation"} <= set(data.splits):
+    """Each rival's main score on validation by its name; none where there is no one answer to a whole text, or where
+    there is too little to tell, which is said."""
+    if not data.task.per_text or not {"train", "validation"} <= set(data.splits):
         return {}
     train, validation = (labelled(data.splits[name]) for name in ("train", "validation"))
     few = sample(train, PROBE, positions_per_token(backbone.config))
@@ -62,7 +63,7 @@ def baseline_scores(backbone: Backbone, data: TaskData, config: TrainConfig, say
     if all(np.isfinite(values).all() for values in features):
         _say_size(PROBE, few, train, say)
         scores[PROBE] = _best(data.task, (few, validation), _standardized(*features), PROBE_STRENGTHS)
-    if data.task.kind == "class" and "pixels" not in train.source:
+    if data.task.kind != "number" and "pixels" not in train.source:
         many = sample(train, TFIDF)
         _say_size(TFIDF, many, train, say)
         weights = _tfidf(many, validation, MOST_WEIGHTS // len(data.task.labels))
@@ -92,6 +93,7 @@ def _usual_order(rivals: Mapping[str, float]) -> dict[str, float]:
 def labelled(examples: Examples) -> Examples:
     """Those of them that have a label."""
     known = ~np.isnan(examples.labels) if examples.labels.dtype.kind == "f" else examples.labels >= 0
+    known = known.all(axis=1) if known.ndim == 2 else known
     return examples if known.all() else examples.only(np.flatnonzero(known))
 
 
@@ -203,11 +205,9 @@ def _best(
     """The best score on validation of a linear model over these strengths."""
     best: float | None = None
     for strength in strengths:
-        model = linear_model(task, strength)
         with warnings.catch_warnings():  # of a solver that ran out of rounds
             warnings.simplefilter("ignore")
-            predicted = model.fit(features[0], sides[0].labels).predict(features[1])
-        answers = predicted if task.kind == "number" else np.eye(len(task.labels))[predicted]
+            answers = _answers(task, strength, sides, features)
         now = score(task, sides[1], answers)[task.metric]
         if best is None or better(task.metric, now, best):
             best = now
@@ -215,10 +215,43 @@ def _best(
     return best
 
 
+def _answers(
+    task: Task, strength: float, sides: tuple[Examples, Examples], features: tuple[Matrix, Matrix]
+) -> NDArray[Any]:
+    """A linear model's answers on validation, as `score` takes them."""
+    labels = sides[0].labels
+    if task.kind == "labels":
+        return at_best(task, sides[1], _one_against_rest(features, np.asarray(labels, np.float64), strength))
+    predicted = np.asarray(linear_model(task, strength).fit(features[0], labels).predict(features[1]))
+    return predicted if task.kind == "number" else np.asarray(np.eye(len(task.labels))[predicted])
+
+
 def linear_model(task: Task, strength: float) -> Any:
-    """Not fitted yet, of this strength of regularization."""
+    """Of classes or numbers, not fitted yet, of this strength of regularization."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if task.kind == "number":
         return Ridge(1 / strength)
     return LogisticRegression(C=strength, max_iter=ROUNDS, tol=TOLERANCE)
+
+
+def _one_against_rest(features: tuple[Matrix, Matrix], there: NDArray[np.float64], strength: float) -> NDArray[Any]:
+    """The numbers on validation of a logistic regression for each label, all fitted at once: one by one they take as
+    many times as long."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    rows, many = there.shape
+    width = features[0].shape[1]
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, bias = flat[:-many].reshape(width, many), flat[-many:]
+        numbers = features[0] @ weights + bias
+        total = (np.logaddexp(0, numbers) - numbers * there).sum() + (weights**2).sum() / (2 * strength)
+        off = expit(numbers) - there
+        slope = features[0].T @ off + weights / strength
+        return total / rows, np.concatenate([np.asarray(slope).ravel(), off.sum(axis=0)]) / rows
+
+    options = {"maxiter": ROUNDS, "gtol": TOLERANCE / many}
+    found = minimize(loss, np.zeros((width + 1) * many), jac=True, method="L-BFGS-B", options=options).x
+    return np.asarray(features[1] @ found[:-many].reshape(width, many) + found[-many:])

@@ -27,7 +27,7 @@ EVERY_S = 5.0
 MOST_SHARE = 0.008  # of the training's time
 FIRST_RATE = 400e6  # bytes a second that a disk is trusted to take until one has been written
 HEADER_ROOM = 8 << 20  # bytes; a grid of rows with long histories needs a few hundred KB
-TYPES = {"F32": np.float32, "I16": np.int16, "I64": np.int64}  # safetensors' words
+TYPES = {"F32": np.float32, "I16": np.int16, "I64": np.int64, "U8": np.uint8}  # safetensors' words
 # Keys of the file's metadata; the first sum is of the document, the second of the tensors and their table.
 DOCUMENT, DOCUMENT_SUM, TENSORS_SUM = "bitfit-checkpoint", "document-crc32", "tensors-crc32"
 

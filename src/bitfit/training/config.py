@@ -74,7 +74,7 @@ class TrainConfig:
     # With terms of upper layers it must be asked for: the paper's runs had dropout in every layer.
     prefix_cache: bool | None = None
     # At random; the same with biases for the frequencies of the classes; or where a linear model on the frozen features
-    # has it. Auto: the frequencies, of classes.
+    # has it. Auto: the frequencies, of classes and labels.
     head_start: Literal["auto", "probe", "frequencies", "random"] = "auto"
 
     def changed(self, settings: Mapping[str, Any], others: Iterable[str] = ()) -> "TrainConfig":

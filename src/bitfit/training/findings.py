@@ -19,6 +19,7 @@ from bitfit.data.task import LESS_IS_BETTER, Task
 from bitfit.inference.bootstrap import Interval
 from bitfit.inference.calibration import probabilities
 from bitfit.inference.metrics import known_rows
+from bitfit.inference.thresholds import shares_of
 from bitfit.methods.method import Method
 from bitfit.methods.selection import Slot
 from bitfit.runtime.precision import fast_bf16
@@ -96,7 +97,7 @@ def score_findings(
     """Of one run that came to its end: of its epochs, and of its answers on validation in the best one, as `score`
     takes them."""
     found = _still_improving(task, config, history, validation)
-    return [*found, *_one_sided(task, validation, outputs)] if task.kind == "class" else found
+    return [*found, *_one_sided(task, validation, outputs)] if task.kind in ("class", "labels") else found
 
 
 def baseline_findings(task: Task, name: str, own: float | None, baselines: Mapping[str, float]) -> list[Finding]:
@@ -135,24 +136,33 @@ def interval_findings(task: Task, rows: int, interval: Interval) -> list[Finding
 
 
 def _one_sided(task: Task, validation: Examples, outputs: NDArray[Any]) -> list[Finding]:
-    """Classes that are labels on validation and never answers."""
+    """Classes or labels that are there on validation and never answers."""
     known = known_rows(task, validation)
-    answers = np.unique(np.asarray(outputs)[known].argmax(axis=1))
-    labels = np.unique(np.asarray(validation.labels)[known])
-    missed = [task.labels[index] for index in np.setdiff1d(labels, answers)]
+    outputs, labels = np.asarray(outputs)[known], np.asarray(validation.labels)[known]
+    if task.kind == "labels":
+        answered, there = outputs >= 0, labels > 0
+    else:
+        answered, there = (np.eye(len(task.labels), dtype=bool)[each] for each in (outputs.argmax(axis=1), labels))
+    missed = [task.labels[index] for index in np.flatnonzero(there.any(axis=0) & ~answered.any(axis=0))]
+    if (answered == answered[0]).all() and not (there == there[0]).all():
+        return [_finding("BF007", f"every text of validation is answered {_labelled(task, answered[0])}")]
     if not missed:
         return []
-    if len(answers) == 1:
-        return [_finding("BF007", f"every text of validation is answered '{task.labels[answers[0]]}'")]
     verb = "is" if len(missed) == 1 else "are"
-    return [_finding("BF006", f"{_classes(missed)} {verb} never predicted on validation")]
+    return [_finding("BF006", f"{_classes(task, missed)} {verb} never predicted on validation")]
 
 
-def _classes(names: Sequence[str]) -> str:
+def _labelled(task: Task, there: NDArray[Any]) -> str:
+    """A row's labels: 'a' and 'b', or none."""
+    return " and ".join(f"'{task.labels[index]}'" for index in np.flatnonzero(there)) or "with no label"
+
+
+def _classes(task: Task, names: Sequence[str]) -> str:
     """'the class 'a'', or 'the classes 'a', 'b', 'c' and 2 more'."""
     shown = ", ".join(f"'{name}'" for name in names[:MOST_LISTED])
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return f"the class {shown}" if len(names) == 1 else f"the classes {shown}{more}"
+    one, several = ("label", "labels") if task.kind == "labels" else ("class", "classes")
+    return f"the {one} {shown}" if len(names) == 1 else f"the {several} {shown}{more}"
 
 
 def unlikely_labels(task: Task, validation: Examples, outputs: NDArray[Any], temperature: float) -> list[Finding]:
@@ -171,18 +181,31 @@ def unlikely_labels(task: Task, validation: Examples, outputs: NDArray[Any], tem
     return [_finding("BF014", f"labels of validation look wrong: {told}")]
 
 
+def absent_labels(task: Task, validation: Examples, outputs: NDArray[Any]) -> list[Finding]:
+    """The surest labels on validation that a text does not have; `outputs` are logits."""
+    shares = shares_of(outputs)
+    shares[np.asarray(validation.labels) != 0] = 0
+    surest = np.argsort(-shares, axis=None, kind="stable")[:MOST_LISTED]
+    told = "; ".join(
+        f"text {row + 1:,} lacks '{task.labels[label]}' ({shares[row, label]:.3f})"
+        for row, label in zip(*np.unravel_index(surest, shares.shape), strict=True)
+        if shares[row, label] >= SURE
+    )
+    return [_finding("BF014", f"labels of validation look wrong: {told}")] if told else []
+
+
 # ---------------------------------------------------------------------- of the data
 
 
 def data_findings(data: TaskData) -> list[Finding]:
     """Of what all runs learn from and are scored on."""
     found = _cut(data)
-    if data.task.kind == "class":
+    if data.task.kind in ("class", "labels"):
         found += _few_examples(data.task, data.splits["train"])
     if data.task.kind != "span" and "pixels" not in data.splits["train"].source:
         texts = {name: _text_keys(examples) for name, examples in data.splits.items()}
         found += _shared_texts(texts)
-        if data.task.kind == "class":
+        if data.task.kind in ("class", "labels"):
             found += _two_labels(data.task, texts["train"], np.asarray(data.splits["train"].labels))
     return found
 
@@ -199,7 +222,10 @@ def _cut(data: TaskData) -> list[Finding]:
 
 def _few_examples(task: Task, train: Examples) -> list[Finding]:
     labels = np.asarray(train.labels)
-    counts = np.bincount(labels[labels >= 0], minlength=len(task.labels))
+    if task.kind == "labels":
+        counts = (labels > 0).sum(axis=0)
+    else:
+        counts = np.bincount(labels[labels >= 0], minlength=len(task.labels))
     few = [index for index in np.argsort(counts, kind="stable") if counts[index] < FEW_EXAMPLES]
     if not few:
         return []
@@ -207,7 +233,7 @@ def _few_examples(task: Task, train: Examples) -> list[Finding]:
     least, most = counts[few[0]], counts[few[-1]]
     number = str(least) if least == most else f"from {least} to {most}"
     verb = "has" if len(few) == 1 else "have"
-    return [_finding("BF005", f"{_classes(names)} {verb} {number} training examples")]
+    return [_finding("BF005", f"{_classes(task, names)} {verb} {number} training examples")]
 
 
 def _text_keys(examples: Examples) -> NDArray[np.bytes_]:
@@ -224,13 +250,18 @@ def _shared_texts(texts: Mapping[str, NDArray[np.bytes_]]) -> list[Finding]:
 
 
 def _two_labels(task: Task, texts: NDArray[np.bytes_], labels: NDArray[np.int64]) -> list[Finding]:
+    if task.kind == "labels":  # each set of labels counts as one of its own
+        sets, labels = np.unique(labels, axis=0, return_inverse=True)
+        called = [_labelled(task, each > 0) for each in sets]
+    else:
+        called = [f"'{name}'" for name in task.labels]
     known = np.flatnonzero(labels >= 0)
     labels, text = labels[known], np.unique(texts[known], return_inverse=True)[1]
     several = np.bincount(np.unique(np.stack([text, labels]), axis=1)[0]) > 1
     if not several.any():
         return []
     first = np.flatnonzero(text == text[np.flatnonzero(several[text])[0]])
-    names = " and ".join(f"'{task.labels[index]}'" for index in dict.fromkeys(labels[first].tolist()))
+    names = " and ".join(called[index] for index in dict.fromkeys(labels[first].tolist()))
     number = f"{several.sum():,} such text{'' if several.sum() == 1 else 's'}"
     where = f"text {known[first[0]] + 1:,} is labelled {names}"
     return [_finding("BF010", f"train has the same text with different labels ({number}): {where}")]

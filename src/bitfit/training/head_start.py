@@ -35,11 +35,13 @@ def settled(config: TrainConfig, method: Method, data: TaskData) -> TrainConfig:
     task = data.task
     if config.head_start == "probe" and (problem := _problem(method, data)):
         raise RequestError(f"head_start='probe' needs {problem}. Leave it out, or say `head_start='random'`.")
-    if config.head_start == "frequencies" and task.kind != "class":
-        raise RequestError(f"head_start='frequencies' needs classes; '{task.name}' is a task of kind '{task.kind}'.")
+    counted = task.kind in ("class", "labels")
+    if config.head_start == "frequencies" and not counted:
+        kind = f"'{task.name}' is a task of kind '{task.kind}'"
+        raise RequestError(f"head_start='frequencies' needs classes or labels; {kind}.")
     if config.head_start != "auto":
         return config
-    return replace(config, head_start="frequencies" if task.kind == "class" and method.head == "full" else "random")
+    return replace(config, head_start="frequencies" if counted and method.head == "full" else "random")
 
 
 def _problem(method: Method, data: TaskData) -> str:
@@ -68,11 +70,15 @@ def values(
 
 
 def _of_frequencies(model: PreTrainedModel, data: TaskData) -> dict[str, Tensor]:
-    """The biases of classes that are as frequent as in train: the logarithms of their shares, their mean 0."""
+    """The biases of classes that are as frequent as in train: the logarithms of their shares, their mean 0. Of labels
+    the logarithms of their odds."""
     name = head_names(model)[-1]
     labels, many = labelled(data.splits["train"]).labels, len(data.task.labels)
     if not name.endswith(".bias") or model.get_parameter(name).shape != (many,):
         return {}
+    if data.task.kind == "labels":
+        there = (labels > 0).sum(axis=0)
+        return {name: torch.from_numpy(np.log((there + 0.5) / (len(labels) - there + 0.5))).float()}
     logs = np.log(np.bincount(labels, minlength=many) + 0.5)
     return {name: torch.from_numpy(logs - logs.mean()).float()}
 

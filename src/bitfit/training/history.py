@@ -85,7 +85,7 @@ def _is_proper(value: Any, kind: type) -> bool:
 
 
 def data_facts(data: TaskData) -> dict[str, Any]:
-    """What a run's data was like: examples, pieces and texts that were cut, of each split, and the classes of train."""
+    """What a run's data was like: examples, pieces and texts that were cut, of each split; classes of train."""
     splits = data.splits.items()
     facts: dict[str, Any] = {
         "examples": {name: len(examples) for name, examples in splits},
@@ -95,4 +95,6 @@ def data_facts(data: TaskData) -> dict[str, Any]:
     if data.task.kind == "class":
         labels = np.asarray(data.splits["train"].labels)
         facts["classes"] = np.bincount(labels[labels >= 0], minlength=len(data.task.labels)).tolist()
+    if data.task.kind == "labels":
+        facts["classes"] = (np.asarray(data.splits["train"].labels) > 0).sum(axis=0).tolist()
     return facts

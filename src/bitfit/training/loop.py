@@ -18,6 +18,7 @@ from bitfit.errors import RequestError
 from bitfit.inference.metrics import score
 from bitfit.inference.outputs import batch_of, labels_of, losses, outputs, pass_tokens
 from bitfit.inference.pass_budget import Budget
+from bitfit.inference.thresholds import at_best
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.dropout import draws_on
 from bitfit.runtime.row_model import RowModel
@@ -221,7 +222,12 @@ class Training:
         with torch.no_grad():
             values = self.job.theta_map.tensors(self._theta(indices))
         results = self.budget.fit(lambda budget: outputs(self.job.model, values, validation, len(rows), budget))
-        return [{"loss": each.loss or 0.0, **score(self.job.data.task, validation, each.values)} for each in results]
+        task = self.job.data.task
+        answers = [at_best(task, validation, each.values) for each in results]
+        return [
+            {"loss": each.loss or 0.0, **score(task, validation, answer)}
+            for each, answer in zip(results, answers, strict=True)
+        ]
 
     def _record(self, row: int, scores: dict[str, float]) -> None:
         """Write a finished epoch into the row's history, keep it if it is the best, end the row if due."""

@@ -1,6 +1,6 @@
 """What came of a training: the scores of each row's best epoch, and its delta."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +16,19 @@ from bitfit.inference.evaluation import Evaluation, ScoredRows, evaluation_of
 from bitfit.inference.metrics import known_rows, score
 from bitfit.inference.outputs import outputs
 from bitfit.inference.stored import to_settings
+from bitfit.inference.thresholds import scorable, thresholds_on
 from bitfit.methods.method import Phase
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.precision import versions
 from bitfit.training.build import Built
-from bitfit.training.findings import Finding, edge_findings, interval_findings, score_findings, unlikely_labels
+from bitfit.training.findings import (
+    Finding,
+    absent_labels,
+    edge_findings,
+    interval_findings,
+    score_findings,
+    unlikely_labels,
+)
 from bitfit.training.history import compact, data_facts
 from bitfit.training.loop import Training
 from bitfit.training.progress import Progress, rate_of
@@ -60,13 +68,15 @@ def make_run(outcome: Outcome, group: Race) -> Run:
     evaluated: Evaluation | None = None
     if not stopped and not diverged:
         try:
-            scores |= _further_scores(outcome, best)
             answers = _validation_outputs(outcome, best)
-            marks |= _calibration(outcome, answers)
-            evaluated = _evaluation(outcome, answers, marks.get("calibration", {}).get("temperature"))
+            calibration = _calibration(outcome, answers)
+            scores |= _further_scores(outcome, best, calibration.get("thresholds"))
+            marks |= {"calibration": calibration} if calibration else {}
+            evaluated = _evaluation(outcome, answers, calibration)
             if evaluated is not None:
                 marks["validation"] = to_settings(evaluated)
-            findings = [*_findings(outcome, row, answers, evaluated), *edge_findings(rates, rate_of(state))]
+            findings = _findings(outcome, row, answers, calibration, evaluated)
+            findings += edge_findings(rates, rate_of(state))
         except KeyboardInterrupt:  # who presses Ctrl-C does not wait for a test
             stopped = True
     marks |= ({"stopped": True} if stopped else {}) | ({"diverged": diverged} if diverged else {})
@@ -111,58 +121,71 @@ def _scores_of_best_epoch(state: Progress) -> Scores:
     return {split: scores for split, scores in chosen.items() if scores}
 
 
-def _further_scores(outcome: Outcome, best: Tensor) -> Scores:
+def _further_scores(outcome: Outcome, best: Tensor, thresholds: Sequence[float] | None) -> Scores:
     """Those of every further split, which is read here for the first time."""
     scores: Scores = {}
     values = outcome.phase.theta.tensors(best[None])
     for split, examples in outcome.data.splits.items():
         if split not in ("train", "validation"):
             results = outcome.training.budget.fit(partial(outputs, outcome.built.model, values, examples, 1))
-            scores[split] = score(outcome.data.task, examples, results[0].values)
+            task = outcome.data.task
+            scores[split] = score(task, examples, scorable(task, results[0].values, thresholds))
     return scores
 
 
 def _validation_outputs(outcome: Outcome, best: Tensor) -> NDArray[Any] | None:
-    """Of classes and numbers. The split is answered again: a run that was killed and goes on has no outputs of an
-    epoch before."""
+    """Of what answers whole texts. The split is answered again: a run that was killed and goes on has no outputs of
+    an epoch before."""
     validation = outcome.data.splits.get("validation")
-    if outcome.data.task.kind not in ("class", "number") or validation is None:
+    if not outcome.data.task.per_text or validation is None:
         return None
     values = outcome.phase.theta.tensors(best[None])
     return outcome.training.budget.fit(partial(outputs, outcome.built.model, values, validation, 1))[0].values
 
 
 def _calibration(outcome: Outcome, answers: NDArray[Any] | None) -> dict[str, Any]:
-    """The temperature that suits the validation split."""
+    """The temperature, or the thresholds of labels, that suit the validation split."""
     task = outcome.data.task
-    if task.kind != "class" or answers is None:
+    if task.kind == "number" or answers is None:
         return {}
     validation = outcome.data.splits["validation"]
+    if task.kind == "labels":
+        return {"thresholds": list(thresholds_on(task, validation, answers) or ())}
     known = known_rows(task, validation)
     temperature = fitted_temperature(answers[known], np.asarray(validation.labels)[known])
-    return {"calibration": {"temperature": temperature}}
+    return {"temperature": temperature}
 
 
-def _evaluation(outcome: Outcome, answers: NDArray[Any] | None, temperature: float | None) -> Evaluation | None:
+def _evaluation(outcome: Outcome, answers: NDArray[Any] | None, calibration: Mapping[str, Any]) -> Evaluation | None:
     """What the answers on validation are worth."""
     if answers is None:
         return None
     validation = outcome.data.splits["validation"]
     measured_on = outcome.data.measured_on.get("validation", f"{len(validation):,}")
-    scored = ScoredRows(outcome.data.task, "validation", validation, answers, measured_on)
-    return evaluation_of(scored, temperature)
+    thresholds = calibration.get("thresholds")
+    scored = ScoredRows(outcome.data.task, "validation", validation, answers, measured_on, thresholds=thresholds)
+    return evaluation_of(scored, calibration.get("temperature"))
 
 
-def _findings(outcome: Outcome, row: int, answers: NDArray[Any] | None, evaluated: Evaluation | None) -> list[Finding]:
+def _findings(
+    outcome: Outcome,
+    row: int,
+    answers: NDArray[Any] | None,
+    calibration: Mapping[str, Any],
+    evaluated: Evaluation | None,
+) -> list[Finding]:
     """What the row's epochs and its answers on validation tell."""
     if answers is None or evaluated is None:
         return []
     task, state = outcome.data.task, outcome.training.progress[row]
     validation = outcome.data.splits["validation"]
-    found = score_findings(task, state.config, state.history, validation, answers)
+    scored = scorable(task, answers, calibration.get("thresholds"))
+    found = score_findings(task, state.config, state.history, validation, scored)
     found += interval_findings(task, len(validation), evaluated.interval)
     if evaluated.calibration is not None:
         found += unlikely_labels(task, validation, answers, evaluated.calibration.temperature or 1.0)
+    if task.kind == "labels":
+        found += absent_labels(task, validation, answers)
     return found
 
 

@@ -1,7 +1,7 @@
 """How far the rows of a training are: epochs, losses, scores so far."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bitfit.backbone.device import to_device
 from bitfit.data.examples import Examples
-from bitfit.data.task import Metric, Task, better
+from bitfit.data.task import OF_AN_ORDER, Metric, Task, better
 from bitfit.inference.metrics import score
 from bitfit.runtime.layout import Layout
 from bitfit.training.config import TrainConfig, factor
@@ -124,21 +124,25 @@ def mark() -> torch.cuda.Event:
 
 
 class TrainScores:
-    """The choice for each example (or token), or the number. Spans would need too much room: they have none."""
+    """The choice for each example (or token, or label), or the number. Spans would need too much room."""
 
     def __init__(self, task: Task, examples: Examples, rows: int, device: torch.device) -> None:
         self.task, self.examples, self.device = task, examples, device
         many = int(examples.offsets[-1]) if task.kind == "tags" else len(examples)
-        form = torch.float32 if task.kind == "number" else torch.int16
+        form = {"number": torch.float32, "labels": torch.uint8}.get(task.kind, torch.int16)
+        shape = (many, len(task.labels)) if task.kind == "labels" else (many,)
         kept = 0 if task.kind == "span" else rows
-        self.values = [torch.zeros(many, dtype=form, device=device) for _ in range(kept)]
+        self.values = [torch.zeros(shape, dtype=form, device=device) for _ in range(kept)]
 
     def note(self, rows: Sequence[int], parts: Sequence[NDArray[np.int64]], answers: Tensor, layout: Layout) -> None:
         """Remember a pass: the rows in it, the examples of each, and what the model answered to them all."""
         if not self.values:
             return
         kind, predicted = self.task.kind, answers.detach()
-        predicted = predicted[:, 0].float() if kind == "number" else predicted.argmax(-1).to(torch.int16)
+        if kind == "number":
+            predicted = predicted[:, 0].float()
+        else:
+            predicted = (predicted >= 0).byte() if kind == "labels" else predicted.argmax(-1).to(torch.int16)
         bounds = (layout.tokens if kind == "tags" else layout.sequences).bounds
         for row, which, start, stop in zip(rows, parts, bounds, bounds[1:], strict=False):
             where = self.examples.tokens_of(which) if kind == "tags" else which
@@ -151,7 +155,14 @@ class TrainScores:
         predicted = self.values[row].cpu().numpy()
         if self.task.kind == "class":
             predicted = np.eye(len(self.task.labels), dtype=np.float32)[predicted]
+        if self.task.kind == "labels":
+            return self._of_labels(predicted - 0.5)
         return score(self.task, self.examples, predicted)
+
+    def _of_labels(self, answers: NDArray[Any]) -> dict[str, float]:
+        """Without what takes their order."""
+        metrics = tuple(name for name in (self.task.metrics or (self.task.metric,)) if name not in OF_AN_ORDER)
+        return score(replace(self.task, metrics=metrics), self.examples, answers) if metrics else {}
 
     def state(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Those of these rows, by name; not copied."""

@@ -116,7 +116,7 @@ class _Tuning:
         pool, rate, epochs = _trial(best)
         assert rate is not None
         rates = [2 * rate, rate / 2] if self.given.learning_rate is None else []
-        whole_texts = best.delta.task.kind in ("class", "number")
+        whole_texts = best.delta.task.per_text
         pools = [one for one in get_args(Pool) if one != pool] if self.pools and whole_texts else []
         lengths = [min(2 * epochs, MOST_EPOCHS), max(epochs // 2, 1)] if self.given.epochs is None else []
         found: list[Trial] = [(pool, one, epochs) for one in rates]

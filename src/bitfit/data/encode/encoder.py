@@ -124,7 +124,7 @@ class ExampleEncoder:
         parts = {
             "format": FORMAT,
             "rows": content_key(rows),
-            "task": [task.kind, list(task.texts), task.label, task.max_length, task.stride],
+            "task": [task.kind, list(task.texts), task.label, task.max_length, task.stride, *_width(task)],
             "tokenizer": tokenizer_key(self.tokenizer),
             "tokenizers": tokenizers.__version__,
         }
@@ -192,6 +192,11 @@ def _restored(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], ques
     return Examples(**example_arrays, truncated=int(facts["truncated"]), source={**source, **questions, **numbers})
 
 
+def _width(task: Task) -> list[int]:
+    """How many labels an example's row has, where it has one of them all."""
+    return [len(task.labels)] if task.kind == "labels" else []
+
+
 def _questions(rows: pa.Table, task: Task) -> dict[str, Any]:
     """What scoring a span needs beside the pieces."""
     return {"rows": rows, "context": task.texts[1], "answers": task.label} if task.kind == "span" else {}
@@ -221,7 +226,19 @@ def _pictured(pixels: NDArray[np.float32], labels: NDArray[Any]) -> Examples:
 def _values(labels: pa.ChunkedArray | None, task: Task, rows: int) -> NDArray[Any]:
     if task.kind == "number":
         return np.full(rows, np.nan, np.float32) if labels is None else labels.to_numpy().astype(np.float32)
+    if task.kind == "labels":
+        return _indicators(labels, len(task.labels), rows)
     return np.full(rows, -1, np.int64) if labels is None else labels.to_numpy().astype(np.int64)
+
+
+def _indicators(labels: pa.ChunkedArray | None, many: int, rows: int) -> NDArray[np.int8]:
+    """A row of 0 and 1 for each text."""
+    if labels is None:
+        return np.full((rows, many), -1, np.int8)
+    lists = labels.to_pylist()
+    values = np.zeros((rows, many), np.int8)
+    values[np.repeat(np.arange(rows), list(map(len, lists))), [index for each in lists for index in each]] = 1
+    return values
 
 
 def _tagged(encoder: WordEncoder, sentences: Sequence[Sequence[str]], labels: pa.ChunkedArray | None) -> Examples:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from bitfit.data.options import option
 from bitfit.data.read.chunk import Chunk, is_of_one_row, shown
-from bitfit.data.read.columns import NUMBER, Columns, label_text
+from bitfit.data.read.columns import NUMBER, Columns
 from bitfit.data.read.formats import is_unicode, not_utf8
+from bitfit.data.read.labels import is_indicator, label_text
 
 MOST_CHARACTERS = 1_000_000
 _LISTED_LABELS = 8
@@ -21,7 +23,11 @@ _LONGEST_START = 9  # digits of an answer's position
 # "['EU', 'rejects']" and "[3, 0]": what a table program makes of lists.
 _WRITTEN_LIST = re.compile(r"""\[\s*((['"]).*\2|[0-9]+(,?\s+[0-9]+|,[0-9]+)+)\s*,?\s*\]""", re.DOTALL)
 
+_SEPARATORS = re.compile(r"[,;|/]")
+
 _LISTS = " (as text: parted at spaces, without brackets)"
+
+LABEL_TYPES = {"class": pa.int64(), "labels": pa.list_(pa.int64()), "number": pa.float32()}
 
 Problems = list[tuple[int, str]]  # the row's index and what is wrong with it
 
@@ -46,7 +52,7 @@ def _table(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Prob
         return _spans(chunk, columns, arrays, by_index)
     arrays[columns.label] = _labels(chunk, columns, labels, by_index)
     kinds = {name: pa.string() for name in columns.texts}
-    kinds[columns.label] = pa.float32() if columns.kind == "number" else pa.int64()
+    kinds[columns.label] = LABEL_TYPES[columns.kind]
     return pa.table({name: pa.array(values, kinds[name]) for name, values in arrays.items()})
 
 
@@ -91,7 +97,7 @@ def has_labels(chunk: Chunk, label: str) -> bool:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    return value is None or value in ("", []) or (isinstance(value, float) and math.isnan(value))
 
 
 def _column(
@@ -111,6 +117,9 @@ def _labels(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Pro
         numbers = _column(chunk, columns.label, _number_problem, 0.0, by_index)
         return [float(value) for value in numbers]
     known = {name: index for index, name in enumerate(labels)}
+    if columns.kind == "labels":
+        lists = _column(chunk, columns.label, lambda value: _labels_problem(value, known), [], by_index)
+        return [sorted({known[label_text(name) or ""] for name in names}) for names in lists]
     named = _column(chunk, columns.label, lambda value: _class_problem(value, known), None, by_index)
     return [known.get(label_text(value) or "", -1) for value in named]
 
@@ -141,6 +150,24 @@ def _class_problem(value: Any, known: Mapping[str, int]) -> str | None:
         return wrong
     names = ", ".join(list(known)[:_LISTED_LABELS]) + (", ..." if len(known) > _LISTED_LABELS else "")
     return f"the label {shown(text)} is not among those of train ({names})"
+
+
+def _labels_problem(values: Any, known: Mapping[str, int]) -> str | None:
+    """What is wrong with the labels of a text, or None; it may have none of them."""
+    if not isinstance(values, list):
+        return "the labels are missing" if values is None else f"expected a list of labels, found {shown(values)}"
+    if is_indicator(values):
+        columns = option("label", ["...", "..."])
+        return f"expected names of labels, found {shown(values)}; give 0 and 1 as a column for each label: {columns}"
+    wrong = next((problem for value in values if (problem := _class_problem(value, known)) is not None), None)
+    if wrong is not None and len(values) == 1 and _are_several(values[0], known):
+        wrong += f". If it is several, say what parts them: {option('label_separator')}"
+    return wrong
+
+
+def _are_several(value: Any, known: Mapping[str, int]) -> bool:
+    parts = [part.strip() for part in _SEPARATORS.split(value)] if isinstance(value, str) else []
+    return len(parts) > 1 and all(part in known for part in parts)
 
 
 def _sentences(chunk: Chunk, columns: Columns, labels: Sequence[str], by_index: Problems) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bitfit.backbone.heads import HeadKind
 from bitfit.data.options import DataOptions, option
+from bitfit.data.read.labels import holds_lists, label_text
 from bitfit.errors import DataError, nearest
 
 LABEL_NAMES = ("label", "labels", "class", "target", "category", "sentiment", "intent", "score", "rating", "y")
@@ -52,9 +53,10 @@ def choose(columns: Mapping[str, Sequence[Any]], options: DataOptions, source: s
         return _tagging(names, options, source)
     if _is_span(columns, options):
         return _span(names, options, source)
-    label = options.label or _first(LABEL_NAMES, names) or _other_than_text(names, options, source)
+    label = options.label_column or _first(LABEL_NAMES, names) or _only_lists(columns)
+    label = label or _other_than_text(columns, options, source)
     texts = _texts([name for name in names if name != label and name.lower() not in _NUMBERING], options, source)
-    kind = options.kind or _kind(columns[label], label)
+    kind = options.kind or ("labels" if options.label_separator else _kind(columns[label], label))
     guessed = (
         [] if options.kind else [f"kind of task: {kind}, by the values of '{label}'{_other_kind(kind, columns[label])}"]
     )
@@ -63,18 +65,9 @@ def choose(columns: Mapping[str, Sequence[Any]], options: DataOptions, source: s
     return Columns(kind, texts, label, tuple(guessed))
 
 
-def label_text(value: Any) -> str | None:
-    """A label as its name; None where it is missing. A whole float (a column with gaps) is its whole number."""
-    if value is None or value != value:
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip() or None
-
-
 def _kind(values: Sequence[Any], label: str) -> HeadKind:
+    if holds_lists(values):
+        return "labels"
     texts = [text for value in values if (text := label_text(value)) is not None]
     numbers = [text for text in texts if NUMBER.fullmatch(text)]
     if not mostly_numbers(texts):
@@ -91,6 +84,15 @@ def _other_kind(kind: HeadKind, values: Sequence[Any]) -> str:
         return f" ({option('kind', 'class')} makes a class of each of its {len(different)} values)"
     if kind == "class" and len(different) > 2 and all(NUMBER.fullmatch(text) for text in different):
         return f" ({option('kind', 'number')} predicts them as a number)"
+    return f" ({several})" if kind == "class" and (several := _as_several(different)) else ""
+
+
+def _as_several(labels: set[str]) -> str:
+    """How to have fewer labels of which a text has several, where a mark stands in many of them."""
+    for mark in (";", "|", ","):
+        parts = {part.strip() for text in labels for part in text.split(mark)}
+        if 1 < len(parts) < len(labels) and sum(mark in text for text in labels) > len(labels) / 3:
+            return f"{option('label_separator', mark)} makes several labels of each, {len(parts)} in all"
     return ""
 
 
@@ -105,7 +107,7 @@ def _refuse_too_many(values: Sequence[str], label: str) -> None:
         raise DataError(
             f"The column '{label}' holds {different:,} different values in {len(values):,} rows, which is no "
             f"class. Name the right column with {option('label')}, or say {option('kind', 'class')} if every value is "
-            "meant."
+            f"meant.{f' {several}.' if (several := _as_several(set(values))) else ''}"
         )
 
 
@@ -141,7 +143,7 @@ def _is_tagging(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> b
 
 def _tagging(names: Sequence[str], options: DataOptions, source: str) -> Columns:
     tokens = options.tokens or _first(TOKEN_NAMES, names)
-    tags = options.tags or options.label or _first(TAG_NAMES, names)
+    tags = options.tags or options.label_column or _first(TAG_NAMES, names)
     if tokens is None or tags is None:
         raise DataError(
             f"{source} has no column of {'words' if tokens is None else 'tags'}: name it with "
@@ -162,7 +164,7 @@ def _is_span(columns: Mapping[str, Sequence[Any]], options: DataOptions) -> bool
 
 def _span(names: Sequence[str], options: DataOptions, source: str) -> Columns:
     question, context = options.text or "question", options.text_pair or "context"
-    label = options.label or _first(("answers", "answer"), names)
+    label = options.label_column or _first(("answers", "answer"), names)
     absent = [name for name in (question, context, label or "answers") if name not in names]
     if absent or label is None:
         raise DataError(
@@ -191,14 +193,23 @@ def _texts(names: Sequence[str], options: DataOptions, source: str) -> tuple[str
     raise DataError(f"{source}: which column is the text? Name it with {option('text')}. Columns: {', '.join(names)}.")
 
 
-def _other_than_text(names: Sequence[str], options: DataOptions, source: str) -> str:
+def _only_lists(columns: Mapping[str, Sequence[Any]]) -> str | None:
+    """The one column that holds lists."""
+    lists = [name for name, values in columns.items() if holds_lists(values)]
+    return lists[0] if len(lists) == 1 else None
+
+
+def _other_than_text(columns: Mapping[str, Sequence[Any]], options: DataOptions, source: str) -> str:
     """With two columns, one of them a text, the other is the label."""
+    names = list(columns)
     given = {options.text, options.text_pair} - {None}
     left = [name for name in names if name not in given and (given or name.lower() not in TEXT_NAMES)]
     if len(left) == 1 and len(names) > 1:
         return left[0]
+    each = [name for name in names if {label_text(value) for value in columns[name]} == {"0", "1"}]
+    several = f" Columns of 0 and 1 may be named together: {option('label', each[:2])}." if len(each) > 1 else ""
     raise DataError(
-        f"{source}: which column is the label? Name it with {option('label')}. Columns: {', '.join(names)}."
+        f"{source}: which column is the label? Name it with {option('label')}.{several} Columns: {', '.join(names)}."
     )
 
 

@@ -162,9 +162,11 @@ def _from_pair(pair: Any, options: DataOptions, source: str) -> Chunk:
     texts, labels = map(_listed, pair)
     if len(texts) != len(labels):
         raise DataError(f"{source} has {len(texts):,} texts and {len(labels):,} labels: expected as many of each.")
-    if labels and isinstance(plain(labels[0]), list):
+    if labels and isinstance(plain(labels[0]), list) and not _are_of_texts(texts, options):
         return _from_columns([(options.tokens or "tokens", texts), (options.tags or "tags", labels)], source)
-    label = options.label or "label"
+    label = options.label_column or "label"
+    if options.label_columns:
+        return _from_matrix(texts, [plain(each) for each in labels], options, source)
     if not texts or isinstance(texts[0], str) or not isinstance(texts[0], list | tuple):
         return _from_columns([(options.text or "text", texts), (label, labels)], source)
     wrong = next((at for at, text in enumerate(texts) if not isinstance(text, list | tuple) or len(text) != 2), None)
@@ -173,6 +175,22 @@ def _from_pair(pair: Any, options: DataOptions, source: str) -> Chunk:
     first, second = ([text[at] for text in texts] for at in (0, 1))
     names = (options.text or "text", options.text_pair or "text_pair")
     return _from_columns([(names[0], first), (names[1], second), (label, labels)], source)
+
+
+def _are_of_texts(texts: list[Any], options: DataOptions) -> bool:
+    """Whether lists of labels are those of whole texts, and not one for each word."""
+    as_tags = options.kind == "tags" or options.tokens or options.tags
+    return isinstance(texts[0], str) and not as_tags
+
+
+def _from_matrix(texts: list[Any], rows: list[Any], options: DataOptions, source: str) -> Chunk:
+    """Texts with a row of 0 and 1 each."""
+    names = options.label_columns
+    wrong = next((at for at, row in enumerate(rows) if not isinstance(row, list) or len(row) != len(names)), None)
+    if wrong is not None:
+        raise DataError(f"{source}, row {wrong + 1:,}: expected {len(names)} of 0 and 1, found {shown(rows[wrong])}.")
+    columns = [(name, [row[at] for row in rows]) for at, name in enumerate(names)]
+    return _from_columns([(options.text or "text", texts), *columns], source)
 
 
 def _listed(column: Any) -> list[Any]:

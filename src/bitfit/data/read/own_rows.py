@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,26 +13,27 @@ from bitfit.backbone.heads import HeadKind
 from bitfit.data.options import DataOptions, option
 from bitfit.data.read.check import checked, has_labels, label_problem, parted, usable
 from bitfit.data.read.chunk import NOT_UTF8, Chunk, first_of, is_of_one_row, refused
-from bitfit.data.read.columns import WHOLE, Columns, choose, label_text, mostly_numbers
+from bitfit.data.read.columns import WHOLE, Columns, choose, mostly_numbers
 from bitfit.data.read.copies import Copy
 from bitfit.data.read.formats import check_text_format, read_file
+from bitfit.data.read.labels import as_list, gathered, label_text
 from bitfit.data.read.memory import NAME, SOURCE, Rows, chunk_of, chunks_by_split
+from bitfit.data.read.remarks import balance, leaks
 from bitfit.data.read.split import SPLIT_WORDS, held_out_note, hold_out, split_files, split_of
 from bitfit.data.table import TaskTable
-from bitfit.data.task import Metric, Task
+from bitfit.data.task import COLUMN_EACH, NAMED, Metric, Task
 from bitfit.data.text_format import TextFormat
 from bitfit.errors import DataError
 
 METRICS: Mapping[HeadKind, tuple[Metric, ...]] = {
     "class": ("accuracy", "macro_f1"),
+    "labels": ("micro_f1", "macro_f1", "mean_average_precision"),
     "number": ("spearman", "pearson", "mean_squared_error"),
     "tags": ("accuracy", "macro_f1"),
     "span": ("exact_match", "f1"),
 }
 SPAN_LENGTH, SPAN_STRIDE = 384, 128
 ALL = "all"  # the split of a file that is scored whole
-UNBALANCED = 0.8  # a class with more than this share of train is remarked upon
-_LISTED = 6  # classes whose shares are shown
 
 LeftOut = dict[str, list[str]]  # split -> what is wrong with each row that is left out
 
@@ -44,14 +45,14 @@ def own_files(path: Path, options: DataOptions) -> TaskTable:
     check_text_format([file for paths in files.values() for file in paths], written)
     chunks = {split: [read_file(file, written) for file in paths] for split, paths in files.items()}
     name = options.name or (path.stem if path.is_file() else path.resolve().name)
-    return _Building(name, str(path), chunks, options).table(notes)
+    return _Building.of(name, str(path), chunks, options).table(notes)
 
 
 def own_memory(data: object, options: DataOptions) -> TaskTable:
     """The task in rows that are in memory already, checked like files."""
     TextFormat.of(options).refuse("rows in memory")
     chunks, notes = chunks_by_split(data, options)
-    return _Building(options.name or NAME, SOURCE, chunks, options).table(notes)
+    return _Building.of(options.name or NAME, SOURCE, chunks, options).table(notes)
 
 
 def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
@@ -65,7 +66,7 @@ def own_copy(name: str, copy: Copy, options: DataOptions) -> TaskTable:
             chunks.setdefault(ours, []).append(Chunk(f"{copy.source}/{split}", columns, 1, None, copy.label_names))
     if "train" not in chunks:
         raise DataError(f"{copy.source} has no train split; found {', '.join(copy.splits)}.")
-    return _Building(options.name or name, copy.source, chunks, options).table(())
+    return _Building.of(options.name or name, copy.source, chunks, options).table(())
 
 
 def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> TaskTable:
@@ -82,9 +83,11 @@ def labelled_rows(data: str | Path | Rows, task: Task, options: DataOptions) -> 
     if not len(chunk) and not chunk.problems:
         raise DataError(f"{chunk.source} has no rows to score.")
     name = options.name or (Path(chunk.source).stem if from_file else NAME)
+    if task.label == COLUMN_EACH:
+        chunk = gathered(chunk, options.label_columns or task.labels)
     columns = Columns(task.kind, task.texts, task.label)
     left_out: LeftOut = {}
-    by_split = {ALL: [_readable(chunk, columns)]}
+    by_split = {ALL: [_readable(chunk, columns, options.label_separator)]}
     if options.skip_bad_rows:
         by_split = _without_bad_rows(_without_unread(by_split, left_out), columns, task.labels, left_out)
     chunk = by_split[ALL][0]
@@ -106,6 +109,17 @@ class _Building:
     chunks: Mapping[str, Sequence[Chunk]]
     options: DataOptions
 
+    @classmethod
+    def of(cls, name: str, source: str, chunks: Mapping[str, Sequence[Chunk]], options: DataOptions) -> Self:
+        """With columns of 0 and 1 as one column of lists."""
+        if names := options.label_columns:
+            chunks = {
+                split: [gathered(chunk, names, optional=split == "test") for chunk in each]
+                for split, each in chunks.items()
+            }
+            options = replace(options, label=COLUMN_EACH, kind="labels")
+        return cls(name, source, chunks, options)
+
     def table(self, notes: Sequence[str]) -> TaskTable:
         left_out: LeftOut = {}
         chunks = _without_unread(self.chunks, left_out) if self.options.skip_bad_rows else self.chunks
@@ -121,7 +135,7 @@ class _Building:
         task = self._task(columns, labels)
         notes = [f"{self.name}: read from {self.source}", *columns.notes, *notes, *dropped, *_left_out_notes(left_out)]
         splits = _with_validation(labelled, task, self.source, notes)
-        notes += [*_balance(splits["train"], task), *_leaks(splits, task)]
+        notes += [*balance(splits["train"], task), *leaks(splits, task)]
         measured = {split: f"{rows.num_rows:,}" for split, rows in splits.items()}
         return TaskTable(task, splits, tuple(notes), measured_on=measured)
 
@@ -134,7 +148,10 @@ class _Building:
             raise DataError(f"{self.source} has no rows to train on.")
         columns = choose(_merged(train), self.options, train[0].source)
         named: Mapping[str, Sequence[Chunk]]
-        named = {split: [_readable(chunk, columns) for chunk in each] for split, each in chunks.items()}
+        named = {
+            split: [_readable(chunk, columns, self.options.label_separator) for chunk in each]
+            for split, each in chunks.items()
+        }
         labels = _labels(named, columns, self.options.kind is None)
         for _ in range(2 * self.options.skip_bad_rows):  # again, for labels that were those of bad rows alone
             named = _without_bad_rows(named, columns, labels, left_out)
@@ -228,8 +245,12 @@ def _merged(chunks: Sequence[Chunk]) -> dict[str, list[Any]]:
     return {name: [value for chunk in chunks for value in chunk.columns.get(name, ())] for name in names}
 
 
-def _readable(chunk: Chunk, columns: Columns) -> Chunk:
-    """The chunk with labels by their names, and for tags with lists where it has texts of words (as CSV must)."""
+def _readable(chunk: Chunk, columns: Columns, separator: str | None) -> Chunk:
+    """The chunk with labels by their names, and with lists where it has texts of words or of labels (as CSV must)."""
+    if columns.kind == "labels":
+        labels = [as_list(one, separator) for one in chunk.columns.get(columns.label, ())]
+        chunk = replace(chunk, columns={**chunk.columns, columns.label: labels}) if labels else chunk
+        return _with_names(chunk, columns)
     named = _with_names(chunk, columns)
     if columns.kind != "tags":
         return named
@@ -255,7 +276,7 @@ def _with_names(chunk: Chunk, columns: Columns) -> Chunk:
 
 def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: bool) -> tuple[str, ...]:
     """Label names: as the file states them, else those of train in order (for tags: of every chunk)."""
-    if columns.kind not in ("class", "tags"):
+    if columns.kind not in NAMED:
         return ()
     stated = by_split["train"][0].label_names.get(columns.label)
     if stated:
@@ -265,11 +286,13 @@ def _labels(by_split: Mapping[str, Sequence[Chunk]], columns: Columns, guessed: 
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     named = [text for value in flat if _is_name(value) and (text := label_text(value))]
     labels = {text for text in named if not guessed or not mostly_numbers(named) or WHOLE.fullmatch(text)}
-    if len(labels) < 2:
+    least = 1 if columns.kind == "labels" else 2  # a label may be there or not
+    if len(labels) < least:
         only = f"one label alone ({', '.join(labels)})" if labels else "no labels"
         source = by_split["train"][0].source
         raise DataError(
-            f"The column '{columns.label}' of {source} has {only}; at least 2 are needed to learn a difference."
+            f"The column '{columns.label}' of {source} has {only}; at least {least} "
+            f"{'is' if least == 1 else 'are'} needed to learn a difference."
         )
     return tuple(sorted(labels, key=_label_order))
 
@@ -291,48 +314,29 @@ def _with_validation(splits: dict[str, pa.Table], task: Task, source: str, notes
         return splits
     if splits["train"].num_rows < 2:
         raise DataError(f"{source} has 1 row; at least 2 are needed to train on one and validate on another.")
-    classes = splits["train"][task.label].to_numpy() if task.kind == "class" else None
-    train, validation = hold_out(splits["train"], classes)
+    groups = _groups(splits["train"], task)
+    train, validation = hold_out(splits["train"], groups)
     if not validation.num_rows:
         raise DataError(
             f"{source} has no validation split and no class has 2 rows, so that none can be held out. "
             "Add rows, or a file of validation rows in a folder."
         )
-    notes.append(held_out_note(validation, classes is not None))
+    notes.append(held_out_note(validation, groups is not None))
     rest = {split: rows for split, rows in splits.items() if split != "train"}
     return {"train": train, "validation": validation, **rest}
 
 
-def _balance(train: pa.Table, task: Task) -> list[str]:
-    if task.kind != "class":
-        return []
-    counts = Counter(train[task.label].to_pylist())
-    shares = [(task.labels[index], count) for index, count in counts.most_common()]
-    listed = ", ".join(f"{name} {count / train.num_rows:.1%}" for name, count in shares[:_LISTED])
-    more = f", and {len(shares) - _LISTED} more" if len(shares) > _LISTED else ""
-    notes = [f"train: {train.num_rows:,} rows of {len(shares)} classes: {listed}{more}"]
-    if shares[0][1] > UNBALANCED * train.num_rows:
-        notes.append(f"unbalanced: answering '{shares[0][0]}' always would be right {shares[0][1] / train.num_rows:.1%}"
-                     " of the time; look at macro F1 beside accuracy")  # fmt: skip
-    rare = [name for name, count in shares if count == 1]
-    if rare:
-        notes.append(f"classes with a single row in train: {', '.join(rare[:_LISTED])}")
-    return notes
+def _groups(train: pa.Table, task: Task) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """What each row counts as where the same share of each group is held out: its class, or its rarest label.
 
-
-def _leaks(splits: Mapping[str, pa.Table], task: Task) -> list[str]:
-    """Rows of other splits whose texts train holds too: their scores flatter."""
-    if task.kind in ("tags", "span"):
-        return []
-    keys = {split: _keys(rows, task) for split, rows in splits.items()}
-    notes = []
-    for split, keys_here in keys.items():
-        shared = 0 if split == "train" else int(np.isin(keys_here, keys["train"]).sum())
-        if shared:
-            notes.append(f"{split}: {shared:,} of {len(keys_here):,} rows have texts that are in train too")
-    return notes
-
-
-def _keys(rows: pa.Table, task: Task) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    columns = [rows[name].to_pylist() for name in task.texts]
-    return np.array([hash(texts) for texts in zip(*columns, strict=True)], np.int64)
+    Labels that are the rarest of a single row are one group.
+    """
+    if task.kind == "class":
+        return np.asarray(train[task.label].to_numpy())
+    if task.kind != "labels":
+        return None
+    rows = train[task.label].to_pylist()
+    counts = Counter(index for row in rows for index in row)
+    rarest = [min(row, key=lambda index: (counts[index], index), default=-1) for row in rows]
+    sizes = Counter(rarest)
+    return np.array([index if sizes[index] > 1 else len(task.labels) for index in rarest], np.int64)

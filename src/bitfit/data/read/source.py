@@ -107,7 +107,9 @@ def _copy(known: Known, options: DataOptions) -> Copy:
 
 
 def _adjusted(task: Task, options: DataOptions) -> Task:
-    given = [option(name) for name in ("text", "text_pair", "label") if getattr(options, name) is not None]
+    given = [
+        option(name) for name in ("text", "text_pair", "label", "label_separator") if getattr(options, name) is not None
+    ]
     if given:
         raise RequestError(f"'{task.name}' has fixed columns; {', '.join(given)} is for data of your own.")
     if options.name is not None:
