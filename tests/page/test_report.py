@@ -38,7 +38,7 @@ def backbone() -> bitfit.Backbone:
 @pytest.fixture(scope="module")
 def runs(backbone: bitfit.Backbone) -> dict[str, bitfit.Run]:
     """A run of each kind of task."""
-    kinds = ("class", "number", "tags")
+    kinds = ("class", "labels", "number", "tags")
     return {kind: bitfit.train(backbone, tiny_data(kind), config=SETTINGS, baselines=False) for kind in kinds}
 
 
@@ -50,6 +50,27 @@ def mood(name: str, labels: tuple[str, ...], texts: list[str]) -> tuple[Task, Ev
     examples = replace(data.splits["validation"], labels=gold)
     rows = ScoredRows(task, name, examples, logits, f"{len(texts)}", (name,), pa.table({name: texts}))
     return task, evaluation_of(rows, 1.5)
+
+
+def test_labels_have_a_line_each_with_their_thresholds(
+    backbone: bitfit.Backbone, runs: Mapping[str, bitfit.Run]
+) -> None:
+    delta, data = runs["labels"].delta, tiny_data("labels")
+    rows = ScoredRows(
+        delta.task,
+        "validation",
+        data.splits["validation"],
+        np.random.default_rng(0).normal(size=(10, 3)),
+        "10",
+        table=pa.table({"text": [f"text {i}" for i in range(10)]}),
+        thresholds=delta.thresholds,
+    )
+    found = evaluation_of(rows, None)
+    page = check_harmless(bitfit.report(delta, found, backbone, file="moods.safetensors").html)
+    assert f"Micro F1 is {100 * found.scores['micro_f1']:.1f} % on the 10 rows of validation" in page.text
+    assert "answers any of 3 labels, or none (low, middle, high)" in page.text
+    for words in ("Label by label", "average precision", "threshold", "The largest errors", "Examples of each label"):
+        assert words in page.text
 
 
 @pytest.mark.parametrize("kind", ["class", "number", "tags"])

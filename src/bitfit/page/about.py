@@ -173,16 +173,17 @@ def data(delta: Delta) -> Markup:
 
 
 def _classes_of_train(task: Task, counts: Any) -> Markup:
-    """How many examples of each class there were, the most first."""
+    """How many examples of each class or label there were, the most first."""
     if not isinstance(counts, list) or len(counts) != len(task.labels):
         return Markup("")
     if not all(type(count) is int and 0 <= count < 1e12 for count in counts):
         return Markup("")
     ordered = sorted(zip(task.labels, counts, strict=True), key=lambda pair: -pair[1])
     shown = ordered if len(ordered) <= MOST_CLASSES else [*ordered[: MOST_CLASSES // 2], *ordered[-MOST_CLASSES // 2 :]]
-    drawn = bars("Classes of train", [(name, count, f"{count:,}") for name, count in shown], max(counts))
+    one, several = ("label", "Labels") if task.kind == "labels" else ("class", "Classes")
+    drawn = bars(f"{several} of train", [(name, count, f"{count:,}") for name, count in shown], max(counts))
     less = "" if shown is ordered else f", the most and the least frequent {MOST_CLASSES // 2} of {len(ordered)}"
-    return figure(drawn, f"Examples of each class in train{less}.")
+    return figure(drawn, f"Examples of each {one} in train{less}.")
 
 
 def changed(moved: Sequence[Change]) -> Markup:

@@ -1,4 +1,4 @@
-"""Sections of what a delta answered: classes, confusions, confidences, the surest errors, numbers."""
+"""Sections of what a delta answered: classes, confusions, confidences, labels, numbers, the surest errors."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from bitfit.data.task import Task
 from bitfit.delta.delta import Delta
 from bitfit.inference.calibration import Calibration
 from bitfit.inference.evaluation import Evaluation
-from bitfit.inference.report import ClassReport, NumberReport
+from bitfit.inference.report import ClassReport, LabelReport, NumberReport
 from bitfit.page.drawings import MOST_POINTS, Axes, Cell, Point, Series, matrix, plot
 from bitfit.page.markup import Markup, element, foreign, joined
 from bitfit.page.parts import figure, figures, items, paragraph, section, table
@@ -31,6 +31,8 @@ def answer_sections(delta: Delta, evaluation: Evaluation) -> Markup:
     parts = []
     if isinstance(report, ClassReport):
         parts += [_classes(evaluation.split, report, delta.task), _confidence(delta, evaluation, report)]
+    if isinstance(report, LabelReport):
+        parts.append(_labels(evaluation.split, report))
     if isinstance(report, NumberReport):
         parts.append(_numbers(evaluation.split, report))
     return joined([*parts, _errors(evaluation)])
@@ -189,6 +191,32 @@ def _pairs(x: NDArray[Any], y: NDArray[Any]) -> list[Point]:
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
+# ---------------------------------------------------------------------- any number of labels
+
+
+def _labels(split: str, report: LabelReport) -> Markup:
+    """Each label by itself, with the share from which on it is answered."""
+    worst = sorted(report.labels, key=lambda one: (one.f1, -one.support))[:MOST_CLASSES]
+    rows = [
+        [
+            foreign(one.label),
+            *(f"{value:.3f}" for value in (one.precision, one.recall, one.f1)),
+            "" if one.average_precision is None else f"{one.average_precision:.3f}",
+            f"{one.threshold:.3f}",
+            f"{one.support:,}",
+        ]
+        for one in worst
+    ]
+    shown = (
+        "" if len(report.labels) <= MOST_CLASSES else f" The {MOST_CLASSES} worst of {len(report.labels)} are shown."
+    )
+    summary = f"macro F1 {report.macro_f1:.3f}, mean average precision {report.mean_average_precision:.3f}"
+    exact = f"{_percent(report.exact_match)} of the rows have all their labels and no other"
+    names = ["label", "precision", "recall", "F1", "average precision", "threshold", "rows"]
+    told = paragraph("On ", foreign(split), f", the worst label first: {summary}; {exact}.{shown}")
+    return section("Label by label", told, table(names, rows))
+
+
 # ---------------------------------------------------------------------- numbers
 
 
@@ -236,5 +264,5 @@ def _errors(evaluation: Evaluation) -> Markup:
 
 def _shown(value: Any) -> Markup:
     if isinstance(value, list):
-        return foreign(", ".join(map(str, value)), MOST_LETTERS)
+        return foreign(", ".join(map(str, value)) or "(none)", MOST_LETTERS)
     return foreign(f"{value:#.4g}" if isinstance(value, float) else str(value), MOST_LETTERS)

@@ -17,6 +17,7 @@ PLAIN = {"pearson", "spearman", "matthews_correlation", *LESS_IS_BETTER}
 NAMES = {
     "f1": "F1",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "entity_f1": "F1 of entities",
     "matthews_correlation": "Matthews' correlation",
     "pearson": "Pearson's r",
@@ -106,6 +107,10 @@ def purpose(task: Task) -> Markup:
     reads = _listed(task.texts, "and")
     if task.kind == "class" and len(task.labels) <= MOST_NAMED:
         return joined(["Reads ", reads, " and answers ", _listed(task.labels, "or"), "."])
+    if task.kind == "labels":
+        some = _listed(task.labels[:MOST_NAMED], "")
+        more = f" and {len(task.labels) - MOST_NAMED} more)." if len(task.labels) > MOST_NAMED else ")."
+        return joined(["Reads ", reads, f" and answers any of {len(task.labels)} labels, or none (", some, more])
     if task.kind == "class":
         some = _listed(task.labels[:SOME_NAMED], "")
         more = f" and {len(task.labels) - SOME_NAMED} more)."
