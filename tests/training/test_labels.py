@@ -39,7 +39,7 @@ def test_minilm_learns_them_and_keeps_its_word_on_other_texts() -> None:
         pytest.skip("the extra 'demo' is not installed")
     rows = questions()
     data = {"train": rows[::2], "validation": rows[1::4], "test": rows[3::4]}
-    run = bitfit.train(backbone, data, epochs=6)
+    run = bitfit.train(backbone, data, epochs=5)
     assert run.delta.task.kind == "labels"
     assert len(run.delta.task.labels) == ARTICLES + 2
     assert run.scores["test"]["micro_f1"] > 0.75
