@@ -1,6 +1,7 @@
 """`bitfit report`: what is on the page with data, without, and where data is asked for that cannot be had."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,20 @@ def test_with_its_data_the_page_has_everything(trained: Path, capsys: Capsys) ->
     assert "Not on this page" not in page.text
     assert "bitfit predict mood.safetensors" in page.text
     assert "is what the delta was trained on" in page.text
+
+
+def test_the_lines_that_the_page_shows_run(trained: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, page = reported(capsys, trained, "--no-data")
+    monkeypatch.chdir(trained)
+    (trained / "new.csv").write_text("body\nw5 w6\nw7\n")
+    shell, python = page.codes
+    for line in shell.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "bitfit"
+        assert run(arguments) == 0
+    assert len((trained / "answers.csv").read_text().splitlines()) == 3
+    exec(python, {})
+    assert "'glad': " in capsys.readouterr().out
 
 
 def test_where_its_data_cannot_be_had_the_page_says_so(trained: Path, capsys: Capsys) -> None:

@@ -19,6 +19,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str | None]] = []
         self.pieces: list[str] = []
+        self.codes: list[str] = []  # blocks of lines to copy
         self._open: list[str] = []
         self.feed(html)
         self.close()
@@ -43,6 +44,8 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        if "pre" in self._open:
+            self.codes.append(data)
         if "style" not in self._open:
             self.pieces.append(data)
 
