@@ -423,7 +423,7 @@ def test_the_threshold_of_a_precision_is_kept_in_the_file(
     assert told(capsys)[0]["finished_before"] is True
     assert run([*command, "--precision-at", "0.9"]) == 2
     complaint = capsys.readouterr().err
-    assert "is finished and has a threshold for a precision of 0.1. `bitfit eval" in complaint
+    assert "is finished and has the threshold of a precision of 0.1. `bitfit eval" in complaint
     found = run(["eval", document["delta"], "--task", command[1], "--split", "validation", "--precision-at", "0.1"])
     assert found == 0
 

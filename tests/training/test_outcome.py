@@ -62,7 +62,8 @@ def test_the_threshold_of_a_run_is_in_its_delta() -> None:
     assert run.validation is not None
     sure = run.unsure_below(bitfit.Threshold(0.9, 0.75, 0.5, 0.91))
     assert (sure.delta.threshold, run.delta.threshold) == (0.75, None)
-    assert run.unsure_below(bitfit.Threshold(1.0, None, 0.0, None)) is run
+    never = run.unsure_below(bitfit.Threshold(1.0, None, 0.0, None)).delta
+    assert (never.threshold, never.settings["calibration"]["precision"]) == (None, 1.0)
 
 
 def test_a_delta_keeps_the_epochs_and_what_the_data_was_like() -> None:

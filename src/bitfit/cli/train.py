@@ -258,7 +258,7 @@ def _check_same_precision(precision_at: float | None, finished: "Run", path: Pat
     """A finished file keeps the threshold that it has."""
     there = finished.delta.settings.get("calibration", {}).get("precision")
     if precision_at not in (None, there):
-        what = "no threshold" if there is None else f"a threshold for a precision of {there:g}"
+        what = "no threshold" if there is None else f"the threshold of a precision of {there:g}"
         remedy = f"bitfit eval {path} --split validation --precision-at {precision_at:g} --out NEW"
         raise RequestError(f"{path} is finished and has {what}. `{remedy}` finds one; --overwrite trains it anew.")
 

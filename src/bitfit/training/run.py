@@ -72,9 +72,10 @@ class Run:
         return replace(self, findings=together, delta=delta)
 
     def unsure_below(self, threshold: Threshold) -> "Run":
-        """The same run, whose delta is unsure below this threshold; unchanged where no confidence was enough."""
-        if threshold.confidence is None:
-            return self
+        """The same run, whose delta is unsure below this threshold; it never is where no confidence was enough."""
+        if threshold.confidence is None:  # that it was asked for is noted all the same
+            calibration = {**self.delta.settings.get("calibration", {}), "precision": threshold.precision}
+            return replace(self, delta=_with_setting(self.delta, "calibration", calibration))
         return replace(self, delta=self.delta.with_threshold(threshold.confidence, threshold.precision))
 
     def to_json(self) -> dict[str, Any]:
