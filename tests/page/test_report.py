@@ -171,6 +171,7 @@ def test_a_task_of_spans_has_its_scores_and_curves() -> None:
     page = check_harmless(made.html)
     assert "Reads question and context and answers with a part of the text. F1 is " in page.text
     assert "What training changed" in page.text
+    assert "split windows pieces a window cut train 16" in page.text
 
 
 def test_of_a_part_of_the_rows_both_numbers_are_told() -> None:

@@ -167,8 +167,10 @@ def data(delta: Delta) -> Markup:
         for split in ordered
     ]
     columns = joined([*_with_commas(task.texts), " → ", foreign(task.label)])
-    text = paragraph("Columns: ", columns, f". Texts are cut at {task.max_length:,} pieces.")
-    header = ["split", "texts", "pieces a text", "cut"]
+    spans = task.kind == "span"
+    length = f". {'Windows have at most' if spans else 'Texts are cut at'} {task.max_length:,} pieces."
+    text = paragraph("Columns: ", columns, length)
+    header = ["split", *(["windows", "pieces a window"] if spans else ["texts", "pieces a text"]), "cut"]
     return section("The data", text, figures(table(header, rows), _classes_of_train(task, facts.get("classes"))))
 
 
