@@ -80,6 +80,15 @@ def test_labels() -> None:
     assert loss.counts.tolist() == [3, 1]
 
 
+def test_weights_of_classes_are_each_rows_own() -> None:
+    answers, labels = drawn(4, 3), torch.tensor([0, 2, 1, 1])
+    weights = torch.tensor([[0.5, 2.0, 1.0], [1.0, 3.0, 1.0]])
+    loss = losses("class", answers, labels, LAYOUT, weights)
+    each = functional.cross_entropy(answers, labels, reduction="none") * torch.tensor([0.5, 1.0, 2.0, 3.0])
+    torch.testing.assert_close(loss.sums, torch.stack([each[:3].sum(), each[3]]))
+    assert loss.counts.tolist() == [3, 1]
+
+
 def test_numbers() -> None:
     answers, labels = drawn(4, 1), torch.tensor([0.5, -1.0, 0.0, 2.0])
     loss = losses("number", answers, labels, LAYOUT)

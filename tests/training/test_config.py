@@ -51,11 +51,20 @@ def test_numbers_of_any_kind_are_numbers(given: dict[str, object], kept: float) 
         ({"warmup": 1.0}, "warmup must be from 0 up to, not including, 1"),
         ({"seed": -1, "epochs": 0}, "epochs must be .*; seed must be"),
         ({"prefix_cache": 2}, "prefix_cache must be true, false or nothing"),
+        ({"balance": "weight"}, "balance must be 'auto', 'none' or 'weights', found 'weight'"),
     ],
 )
 def test_what_is_no_such_number_is_refused_with_the_rule(given: dict[str, object], words: str) -> None:
     with pytest.raises(RequestError, match=words):
         TrainConfig(**given)  # type: ignore[arg-type]
+
+
+def test_settings_come_back_from_a_file_of_any_version() -> None:
+    config = TrainConfig(learning_rate=0.5, balance="weights", few_shot="on", prefix_cache=True)
+    assert TrainConfig.from_json({**config.to_json(), "run": "of another kind"}) == config
+    plain = TrainConfig(balance="none", few_shot="off")
+    assert not {"balance", "few_shot", "prefix_cache"} & set(plain.to_json())
+    assert TrainConfig.from_json(plain.to_json()) == plain
 
 
 def test_the_papers_recipe_is_what_is_published() -> None:

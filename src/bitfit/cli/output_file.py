@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,10 +164,9 @@ def _as_run(delta: "Delta", backbone: "Backbone") -> "Run":
     from bitfit.training.history import best_epoch_of, epochs_of
     from bitfit.training.run import Run
 
-    settings = {f.name: delta.settings[f.name] for f in fields(TrainConfig) if f.name in delta.settings}
     return Run(
         delta=delta,
-        config=TrainConfig(**settings),
+        config=TrainConfig.from_json(delta.settings),
         history=epochs_of(delta.settings),
         scores=in_order(delta.task, delta.scores),
         best_epoch=best_epoch_of(delta.settings),

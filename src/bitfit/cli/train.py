@@ -85,6 +85,20 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
     type=int,
     help="Stop after so many epochs without a better score. Default: 5, where --epochs is not given and there are 10.",
 )
+@click.option(
+    "--balance",
+    type=click.Choice(["auto", "none", "weights"]),
+    default=TrainConfig.balance,
+    show_default=True,
+    help="Give each class the same weight in the loss: weights; auto: where that helps.",
+)
+@click.option(
+    "--few-shot",
+    type=click.Choice(["auto", "on", "off"]),
+    default=TrainConfig.few_shot,
+    show_default=True,
+    help="Draw texts of a class together first, then fit the head; auto: where that helps.",
+)
 @machine_options
 @click.option(
     "--prefix-cache/--no-prefix-cache",

@@ -16,6 +16,8 @@ IN_SHELL = {
     **{f"DataOptions({name}=...)": f"--{name.replace('_', '-')}" for name in OPTIONS},
     "InputFile(renamed=...)": "--text, --text-pair or --tokens",
     "InputFile(answer=...)": "--answer",
+    "TrainConfig(balance=...)": "--balance",
+    "TrainConfig(few_shot=...)": "--few-shot",
     "Checkpoints(folder=...)": "--out",
     "Checkpoints(every=...)": "--checkpoint-every",
     "Checkpoints.remove()": "--overwrite",

@@ -82,7 +82,8 @@ class Cell:
         settings = {key: value for key, value in self.settings.items() if key not in ("learning_rate", "seeds")}
         rate = None if rate is None else float(rate)
         # A plan says everything before it has seen the data: what suits them is not asked for.
-        settings = {"epochs": PLANNED_EPOCHS, "head_start": "random", **settings}
+        unasked = {"epochs": PLANNED_EPOCHS, "head_start": "random", "balance": "none", "few_shot": "off"}
+        settings = {**unasked, **settings}
         config = TrainConfig(learning_rate=rate, seed=seed, **settings)
         config = config.settled(self.method.method, examples=0)
         asked = {

@@ -79,6 +79,8 @@ SETTINGS: Mapping[str, Kind] = {
     "precision": _one_of(get_args(Precision)),
     "prefix_cache": BOTH,
     "head_start": _one_of(("probe", "frequencies", "random")),
+    "balance": _one_of(("none", "weights")),
+    "few_shot": _one_of(("on", "off")),
 }
 # What is read and how: a task's own.
 DATA: Mapping[str, Kind] = {

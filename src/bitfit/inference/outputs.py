@@ -29,10 +29,15 @@ class Loss:
     counts: Tensor  # (rows,) examples, or labelled words for tags
 
 
-def losses(kind: HeadKind, answers: Tensor, labels: Tensor, layout: Layout) -> Loss:
-    """The loss of what a RowModel answered."""
+def losses(
+    kind: HeadKind, answers: Tensor, labels: Tensor, layout: Layout, class_weights: Tensor | None = None
+) -> Loss:
+    """The loss of what a RowModel answered. `class_weights`, (rows, classes), multiply the loss of a class's examples,
+    and not their count."""
     each, counted = _each(kind, answers.float(), labels, layout)
     owner = (layout.tokens if kind == "tags" else layout.sequences).owners
+    if class_weights is not None:
+        each = each * class_weights[owner, labels]
     zero = torch.zeros(layout.rows, device=each.device)
     return Loss(zero.index_add(0, owner, each), zero.index_add(0, owner, counted))
 

@@ -93,6 +93,10 @@ class RowModel:
             return self.head_runner.answers_to(states, batch.layout, values, draws)
         return self.head_runner.answers(states, batch.layout, values, draws)
 
+    def summaries(self, batch: Batch, values: Mapping[str, Tensor], draws: Draws | None = None) -> Tensor:
+        """What the head reads of each text, (sequences, size). For a packed model whose encoder trains."""
+        return self.head_runner.summary(self.encoder.states(batch, values, draws), batch.layout)
+
     def read(self, batch: Batch) -> Tensor:
         """The hidden states at the boundary: of each token, (tokens, size), or, behind the last layer, what the head
         reads, for a text one state, (sequences, size)."""

@@ -57,7 +57,8 @@ def may_share_a_pass(recipe: Recipe) -> bool:
     alike = len({(config.precision, config.prefix_cache, config.device) for config in configs}) == 1
     if method.reads_data:  # the sample that decides what changes depends on the seed
         alike = alike and len({config.seed for config in configs}) == 1
-    return alike and method.shares_a_pass
+    few = any(config.few_shot == "on" for config in configs)  # their first stage is of one row
+    return alike and method.shares_a_pass and not few
 
 
 def build(recipe: Recipe, request: ResumableRequest, say: Callable[[str], None]) -> Built:

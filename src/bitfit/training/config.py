@@ -20,9 +20,9 @@ FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 LONG, PATIENCE = 10, 5  # such a run of so many epochs ends after so many without a better score
 
 HEAD_STARTS = ("auto", "probe", "frequencies", "random")
-# Settings that files of earlier versions do not have -> what they mean by it.
-UNSAID = {"prefix_cache": None, "head_start": "random"}
 FLOATS = ("learning_rate", "warmup", "clip", "weight_decay")
+# Settings that files of earlier versions do not have -> what they mean by it.
+UNSAID = {"prefix_cache": None, "head_start": "random", "balance": "none", "few_shot": "off"}
 # What other tools call a setting, where the letters do not lead to its name here.
 OTHER_WORDS = {
     "lr": "learning_rate",
@@ -53,6 +53,8 @@ class TrainSettings(TypedDict, total=False):
     device: "Device"
     prefix_cache: bool | None
     head_start: Literal["auto", "probe", "frequencies", "random"]
+    balance: Literal["auto", "none", "weights"]
+    few_shot: Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class TrainConfig:
     # At random; the same with biases for the frequencies of the classes; or where a linear model on the frozen features
     # has it. Auto: the frequencies, of classes and labels.
     head_start: Literal["auto", "probe", "frequencies", "random"] = "auto"
+    balance: Literal["auto", "none", "weights"] = "auto"  # weights of classes in the loss; auto: where they help
+    few_shot: Literal["auto", "on", "off"] = "auto"  # two stages for few examples of a class; auto: where they help
 
     def changed(self, settings: Mapping[str, Any], others: Iterable[str] = ()) -> "TrainConfig":
         """The same with these settings. A misspelt one is refused; `others` are names that could have been meant."""
@@ -116,6 +120,8 @@ class TrainConfig:
                 ("patience", whole, self.patience is None or _whole(self.patience, 1)),
                 ("prefix_cache", "true, false or nothing", self.prefix_cache in (None, True, False)),
                 ("head_start", f"one of {', '.join(HEAD_STARTS)}", self.head_start in HEAD_STARTS),
+                ("few_shot", "'auto', 'on' or 'off'", self.few_shot in ("auto", "on", "off")),
+                ("balance", "'auto', 'none' or 'weights'", self.balance in ("auto", "none", "weights")),
             )
             if not right
         ]
@@ -136,16 +142,19 @@ class TrainConfig:
             clip=1.0,
             weight_decay=0.0,
             head_start="random",
+            balance="none",
+            few_shot="off",
         )
 
     def settled(self, method: "Method", examples: int, classes: int = 0) -> "TrainConfig":
         """The same with a learning rate and epochs: those given, or what suits the method, the number of examples to
         train on and of their classes, 0 where the answers are no classes."""
-        suits = method.learning_rate if self.schedule == "linear" else method.level_learning_rate
+        few = self.few_shot == "on"  # most is learnt before: what follows only settles it
+        suits = method.learning_rate if self.schedule == "linear" and not few else method.level_learning_rate
         rate = suits if self.learning_rate is None else self.learning_rate
         if self.epochs is not None:
             return replace(self, learning_rate=rate)
-        epochs = usual_epochs(examples, classes, self.batch_size)
+        epochs = FEWEST_EPOCHS if few else usual_epochs(examples, classes, self.batch_size)
         patience = PATIENCE if self.patience is None and epochs >= LONG else self.patience
         return replace(self, learning_rate=rate, epochs=epochs, patience=patience)
 
@@ -154,6 +163,12 @@ class TrainConfig:
         older files."""
         left_out = {"device", *(name for name, usual in UNSAID.items() if getattr(self, name) == usual)}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "TrainConfig":
+        """The settings among what a file says, which may be of an earlier version."""
+        said = {**UNSAID, **document}
+        return cls(**{field.name: said[field.name] for field in fields(cls) if field.name in said})
 
 
 def usual_epochs(examples: int, classes: int, batch_size: int) -> int:

@@ -5,6 +5,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,8 +22,10 @@ from bitfit.inference.pass_budget import Budget
 from bitfit.inference.thresholds import at_best
 from bitfit.methods.theta import ThetaMap
 from bitfit.runtime.dropout import draws_on
+from bitfit.runtime.layout import Batch
 from bitfit.runtime.row_model import RowModel
 from bitfit.training import order
+from bitfit.training.balance import weights_of_rows
 from bitfit.training.checkpoint import CheckpointWriter, State
 from bitfit.training.config import TrainConfig, factor
 from bitfit.training.optimizer import RowAdamW
@@ -68,6 +71,7 @@ class Training:
         self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
         self.best = job.start
         self.chosen = TrainScores(job.data.task, self.train, len(job.configs), job.model.device)
+        self.class_weights = weights_of_rows(job.configs, job.data, job.model.device)
         self.budget = Budget(pass_tokens(job.model), int(self.train.lengths.max()), watcher.note)
         self.tokens = 0  # real ones, read in training
         self.seconds = 0.0  # in steps, without evaluation
@@ -185,13 +189,11 @@ class Training:
         indices, parts = [chunk.row for chunk in shared], [chunk.examples for chunk in shared]
         which, device = np.concatenate(parts), self.job.model.device
         batch = batch_of(self.train, which, tuple(len(examples) for examples in parts), device)
-        kind = self.job.data.task.kind
-        labels = labels_of(self.train, which, kind == "tags", device)
+        labels = labels_of(self.train, which, self.job.data.task.kind == "tags", device)
         with self.draws.only(indices):
             values = self.job.theta_map.drawn(self._theta(indices), self.draws)
-            answers = self.job.model.answers(batch, values, self.draws)
-            loss = losses(kind, answers, labels, batch.layout)
-            shares = loss.sums / to_device(torch.tensor([counts[i] for i in indices]), device)
+            answers, sums = self._losses(batch, values, labels, indices)
+            shares = sums / to_device(torch.tensor([counts[i] for i in indices]), device)
             shares.sum().backward()
         self.chosen.note([self.active[i] for i in indices], parts, answers, batch.layout)
         self.tokens += len(batch.ids)
@@ -202,6 +204,20 @@ class Training:
         if len(indices) == len(self.active):
             return self.theta
         return self.theta.index_select(0, to_device(torch.tensor(indices), self.theta.device))
+
+    def _losses(
+        self, batch: Batch, values: Mapping[str, Tensor], labels: Tensor, indices: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """What the model answers, and the sum of the losses of each of these active rows."""
+        answers = self.job.model.answers(batch, values, self.draws)
+        loss = losses(self.job.data.task.kind, answers, labels, batch.layout, self._weights(indices))
+        return answers, loss.sums
+
+    def _weights(self, indices: list[int]) -> Tensor | None:
+        """The weights of classes of these active rows; None where no row has any."""
+        if self.class_weights is None:
+            return None
+        return self.class_weights[[self.active[i] for i in indices]]
 
     def _examples_now(self, row: int) -> NDArray[np.int64]:
         """The row's next batch."""

@@ -16,7 +16,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.examples import Examples, TaskData
 from bitfit.inference.outputs import batch_of, labels_of, losses, pass_tokens
 from bitfit.methods.method import Method
-from bitfit.training import order
+from bitfit.training import few_shot, order
 from bitfit.training.build import Built, build
 from bitfit.training.config import TrainConfig
 from bitfit.training.frozen_prefix import needed
@@ -71,7 +71,8 @@ def estimate(backbone: Backbone, data: TaskData, method: str | Method, configs: 
     built = build(recipe, ResumableRequest.of({"data": {}}, None), lambda _: None)
     rows = built.lineup.configs if built.shares_a_pass else recipe.configs[:1]
     budget = pass_tokens(built.model)
-    tokens = _largest_pass(data.splits["train"], rows, budget)
+    stages = [[few_shot.stage_config(row, data)] for row in rows if row.few_shot == "on"]
+    tokens = max(_largest_pass(data.splits["train"], each, budget) for each in [rows, *stages])
     fixed, kept, largest, sampled = _one_pass(built, data.splits["train"])
     return Estimate(
         loaded=_resident(built.model.device),

@@ -11,7 +11,7 @@ from torch import Tensor
 from bitfit.data.examples import TaskData
 from bitfit.methods.method import Phase
 from bitfit.runtime.precision import surroundings
-from bitfit.training import head_start
+from bitfit.training import few_shot, head_start
 from bitfit.training.build import Built
 from bitfit.training.config import TrainConfig
 from bitfit.training.frozen_prefix import with_states
@@ -52,6 +52,8 @@ def train_built(built: Built, request: ResumableRequest, watcher: Watcher) -> li
     start = _starts(built, lineup.configs, watcher)
     for name in recipe.method.phases[:-1]:
         phase, start = _train_phase(built, (phase, start), name, request.within(name), watcher, earlier)
+    if recipe.configs[0].few_shot == "on":
+        start = _contrast(built, start, data, request.within(few_shot.STAGE), watcher, earlier)
     last = recipe.method.phases[-1]
     job = Job(built.model, phase.theta, data, lineup.configs, start, lineup.races)
     training = _train(built, job, request.within(last) if last else request, watcher, earlier)
@@ -97,11 +99,31 @@ def _train_phase(
     return following, start
 
 
-def _train(built: Built, job: Job, request: ResumableRequest, watcher: Watcher, earlier: Earlier) -> Training:
+def _contrast(
+    built: Built, start: Tensor, data: TaskData, request: ResumableRequest, watcher: Watcher, earlier: Earlier
+) -> Tensor:
+    """The first stage of few examples, of one row, and from where the second one goes on, (1, P)."""
+    theta, config = built.phase.theta, few_shot.stage_config(built.recipe.configs[0], data)
+    job = Job(built.model, theta, few_shot.stage_data(data), (config,), start)
+    training = _train(built, job, request, watcher, earlier, few_shot.Contrast)
+    earlier.add(few_shot.STAGE, training)
+    if earlier.diverged:
+        return training.best
+    return few_shot.with_fitted_head(training.best[0], theta, built.model, data, training.budget)[None]
+
+
+def _train(
+    built: Built,
+    job: Job,
+    request: ResumableRequest,
+    watcher: Watcher,
+    earlier: Earlier,
+    kind: type[Training] = Training,
+) -> Training:
     """The loop, from these rows on; where an earlier phase was stopped or diverged it does nothing."""
     writer = request.maybe_get_writer(built.compute, built.model.device, watcher)
     try:
-        training = Training(job, watcher, writer)
+        training = kind(job, watcher, writer)
         training.stopped = earlier.stopped
         if not earlier.stopped and not earlier.diverged:
             training.run()

@@ -18,7 +18,7 @@ from bitfit.backbone.load import Backbone
 from bitfit.data.examples import TaskData, digest
 from bitfit.methods.method import Method
 from bitfit.runtime.precision import Precision, compute_format, surroundings
-from bitfit.training import head_start
+from bitfit.training import balance, few_shot, head_start
 from bitfit.training.checkpoint import Checkpoints, CheckpointWriter
 from bitfit.training.config import TrainConfig
 from bitfit.training.race import rates_to_race
@@ -37,14 +37,15 @@ class Recipe:
 
     @classmethod
     def of(cls, backbone: Backbone, data: TaskData, method: Method, configs: Sequence[TrainConfig]) -> "Recipe":
-        """Each row's learning rate and epochs are what suits the method and the data where none are given; the rate
-        is raced for where the method's runs share a pass and the training is long enough to pay for it."""
+        """Each row's settings are what suits the method and the data where none are given; the rate is raced for where
+        the method's runs share a pass and the training is long enough to pay for it."""
         examples, classes = len(data.splits["train"]), len(data.task.labels)
-        begun = [head_start.settled(config, method, data) for config in configs]
-        settled = tuple(config.settled(method, examples, classes) for config in begun)
+        given = [head_start.settled(config, method, data) for config in configs]
+        given = [balance.settled(few_shot.settled(config, method, backbone, data), data) for config in given]
+        settled = tuple(config.settled(method, examples, classes) for config in given)
         raced = tuple(
-            rates_to_race(given, config, examples) if method.shares_a_pass else ()
-            for given, config in zip(configs, settled, strict=True)
+            rates_to_race(asked, config, examples) if method.shares_a_pass and config.few_shot == "off" else ()
+            for asked, config in zip(given, settled, strict=True)
         )
         return cls(backbone, data, method, settled, raced)
 

@@ -13,6 +13,7 @@ from bitfit.data.options import DataOptions
 from bitfit.errors import BackboneError, RequestError, TrainingError
 from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.method import Method
+from bitfit.training import balance, few_shot
 from bitfit.training.baselines import baseline_scores
 from bitfit.training.build import Built, build, may_share_a_pass
 from bitfit.training.checkpoint import Checkpoints
@@ -90,6 +91,10 @@ def train_rows(
     for note in data.notes:
         watcher.note(note)
     recipe = Recipe.of(backbone, data, method, settings)
+    if any(config.balance == "weights" for config in recipe.configs):
+        watcher.note(balance.note(data))
+    if any(config.few_shot == "on" for config in recipe.configs):
+        watcher.note(few_shot.note(data))
     rivals = baseline_scores(backbone, data, settings[0], watcher.note) if baselines else {}
     runs = _train(recipe, ResumableRequest.of(recipe.asked(), checkpoints), watcher)
     if all(run.diverged for run in runs):

@@ -1,0 +1,176 @@
+"""Few examples of a class, in two stages: texts of a class are drawn together, then a head is fitted to where they are.
+
+The second stage's head is a logistic regression, and trains on with the rest.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from bitfit.backbone.load import Backbone
+from bitfit.data.examples import Examples, TaskData
+from bitfit.errors import RequestError
+from bitfit.inference.outputs import batch_of, by_length
+from bitfit.inference.pass_budget import Budget
+from bitfit.methods.method import Method
+from bitfit.methods.theta import ThetaMap
+from bitfit.runtime.encoder import packs
+from bitfit.runtime.layout import Batch
+from bitfit.runtime.row_model import RowModel
+from bitfit.training.balance import class_counts
+from bitfit.training.checkpoint import CheckpointWriter
+from bitfit.training.config import TrainConfig
+from bitfit.training.loop import Job, Training
+from bitfit.watcher import Watcher
+
+FEWEST, MOST = 2, 64  # examples of each class
+STAGE = "contrast"  # the first one's name
+RATE, STEPS = 1e-3, 20  # of the first stage: twice as many harm where the classes are hard (experiments/defaults)
+FEWEST_A_BATCH, A_CLASS = 32, 4  # examples of a batch, in all and for each class
+TEMPERATURE = 0.3  # of cosines
+STRENGTH = 10.0  # sklearn's C, for features whose length is 1 on average
+ROUNDS = 1000  # of the solver
+
+
+# ---------------------------------------------------------------------- whether
+
+
+def settled(config: TrainConfig, method: Method, backbone: Backbone, data: TaskData) -> TrainConfig:
+    """The same with `few_shot` decided: "on" or "off"."""
+    problem = "" if config.few_shot == "off" else _problem(method, backbone, data)
+    if config.few_shot == "on" and problem:
+        raise RequestError(f"few_shot='on' {problem} Leave it out, or say `TrainConfig(few_shot='off')`.")
+    if config.few_shot != "auto":
+        return config
+    return replace(config, few_shot="on" if not problem and _are_few(data) else "off")
+
+
+def _are_few(data: TaskData) -> bool:
+    counts = class_counts(data)
+    return bool(counts.min() >= FEWEST and counts.max() <= MOST)
+
+
+def _problem(method: Method, backbone: Backbone, data: TaskData) -> str:
+    """Why the two stages cannot be; empty where they can."""
+    task, train = data.task, data.splits["train"]
+    if task.kind != "class":
+        return f"needs classes, and '{task.name}' is a task of kind '{task.kind}'."
+    if method.head_alone or not method.shares_a_pass or method.head != "full":
+        return f"needs a method that trains vectors and the whole head, and found '{method.name}'."
+    if task.pool != "mean" or "pixels" in train.source or not packs(backbone.config):
+        return "needs a head on the mean of a text's tokens: `DataOptions(pool='mean')` on a backbone of texts."
+    if (class_counts(data) >= FEWEST).sum() < 2:
+        return "needs two classes with two examples each."
+    return ""
+
+
+def note(data: TaskData) -> str:
+    """What is done, and how to have it otherwise."""
+    train, labels = data.splits["train"], data.task.labels
+    return (
+        f"few-shot: {len(train):,} examples of {len(labels)} classes train in two stages: first texts of a class are "
+        f"drawn together ({STEPS} steps or a few more), then a head is fitted and all trains on; "
+        "`TrainConfig(few_shot='off')` leaves the first stage out"
+    )
+
+
+# ---------------------------------------------------------------------- the first stage
+
+
+def stage_config(config: TrainConfig, data: TaskData) -> TrainConfig:
+    """How the first stage trains."""
+    examples = len(data.splits["train"])
+    batch = min(examples, max(FEWEST_A_BATCH, A_CLASS * len(data.task.labels)))
+    epochs = math.ceil(STEPS / math.ceil(examples / batch))
+    return replace(
+        config,
+        learning_rate=RATE,
+        batch_size=batch,
+        epochs=epochs,
+        schedule="linear",
+        warmup=0.1,
+        weight_decay=0.0,
+        patience=None,
+        balance="none",
+    )
+
+
+def stage_data(data: TaskData) -> TaskData:
+    """What the first stage reads: there is no head yet whose answers could be scored."""
+    return replace(data, splits={"train": data.splits["train"]})
+
+
+class Contrast(Training):
+    """Texts of a class are drawn together, and away from others of their pass."""
+
+    def __init__(self, job: Job, watcher: Watcher, writer: CheckpointWriter | None = None) -> None:
+        super().__init__(job, watcher, writer)
+        self.chosen.values = []  # there are no answers to remember
+
+    def _losses(
+        self, batch: Batch, values: Mapping[str, Tensor], labels: Tensor, indices: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        del indices
+        summaries = self.job.model.summaries(batch, values, self.draws)
+        bounds = batch.layout.sequences.bounds
+        return summaries, torch.stack([contrast(summaries[a:b], labels[a:b]) for a, b in pairwise(bounds)])
+
+
+def contrast(summaries: Tensor, labels: Tensor) -> Tensor:
+    """The supervised contrastive loss (Khosla and others, 2020) of one row's texts, summed: each text tells those of
+    its class from all others, by their cosines."""
+    unit = functional.normalize(summaries.float(), dim=1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    likely = (unit @ unit.t() / TEMPERATURE).masked_fill(itself, -1e9).log_softmax(1)
+    alike = (labels[:, None] == labels[None]) & ~itself
+    return -((likely * alike).sum(1) / alike.sum(1).clamp(min=1)).sum()
+
+
+# ---------------------------------------------------------------------- the head
+
+
+def with_fitted_head(row: Tensor, theta: ThetaMap, model: RowModel, data: TaskData, budget: Budget) -> Tensor:
+    """A row, (P,), with the head that a logistic regression on its features finds."""
+    train = data.splits["train"]
+    values = theta.tensors(row[None])
+    features = budget.fit(lambda most: _features(model, values, train, most))
+    weight, bias = _logistic(features, train.labels, len(data.task.labels))
+    found = {"classifier.weight": weight, "classifier.bias": bias}
+    changed = row.clone()
+    for slot, part in zip(theta.slots, changed.split(theta.sizes), strict=True):
+        if slot.name in found:
+            part.copy_(torch.from_numpy(found[slot.name].ravel()))
+    return changed
+
+
+def _features(model: RowModel, values: Mapping[str, Tensor], examples: Examples, budget: int) -> NDArray[np.float32]:
+    """What the head reads of each text, without dropout, (examples, size)."""
+    features = np.empty((len(examples), model.width), np.float32)
+    for which in by_length(examples, budget):
+        with torch.no_grad():
+            batch = batch_of(examples, which, (len(which),), model.device)
+            features[which] = model.summaries(batch, values).float().cpu().numpy()
+    return features
+
+
+def _logistic(
+    features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A linear layer's weight, (classes, size), and bias. A class without examples gets the lowest bias of all."""
+    from sklearn.linear_model import LogisticRegression
+
+    length = np.linalg.norm(features, axis=1).mean()
+    fitted = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(features / length, labels)
+    coefficients, intercepts = fitted.coef_ / length, fitted.intercept_
+    if len(fitted.classes_) == 2:  # one line between two classes: half of it for each
+        coefficients, intercepts = (np.concatenate([-one, one]) / 2 for one in (coefficients, intercepts))
+    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, intercepts.min() - 10.0)
+    weight[fitted.classes_], bias[fitted.classes_] = coefficients, intercepts
+    return weight, bias
