@@ -9,6 +9,7 @@ written. SIZE 0 takes all examples; other sizes are drawn by the seed.
 
 import json
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 import bitfit
+from bitfit.data.read.embedded import reviews
 
 
 def _titles(data: Path, classes: int, train: int, validation: int) -> dict[str, pd.DataFrame]:
@@ -53,23 +55,55 @@ def _sst2(data: Path) -> dict[str, pd.DataFrame]:
     return {name: frame.rename(columns=names)[["text", "label"]].astype(str) for name, frame in frames.items()}
 
 
-def _rows(data: Path, task: str) -> Any:
+ASKED = {
+    "person": "who|whose|whom",
+    "time": "when|(in )?(what|which) year|(on )?what date",
+    "place": "where|(in )?(what|which) (city|country|state)",
+    "number": "how (many|much|long|far|old)",
+    "reason": "why|what caused|what is the reason",
+    "manner": "how|in what way",
+}
+
+
+def _asks(data: Path) -> dict[str, pd.DataFrame]:
+    """SQuAD's questions by what they ask for, read off their first words; as many of each kind."""
+    found = {}
+    for name, count in (("train", 400), ("validation", 150)):
+        frame = pd.read_parquet(next((data / "squad").rglob(f"{name}*.parquet"))).drop_duplicates("question")
+        asked = [
+            next((what for what, how in ASKED.items() if re.match(rf"({how})\b", text.strip().lower())), None)
+            for text in frame.question
+        ]
+        frame = pd.DataFrame({"text": frame.question, "label": asked}).dropna()
+        found[name] = frame.groupby("label").sample(count, random_state=0)
+    return found
+
+
+def _rotten_tomatoes() -> dict[str, pd.DataFrame]:
+    """The embedded task as texts, so that examples of each class can be drawn."""
+    return {name: split.to_pandas().astype({"label": str}) for name, split in reviews("rotten-tomatoes").items()}
+
+
+def rows(data: Path, task: str) -> Any:
+    """The splits of a task that is made here, else its name."""
     made = {
         "titles6": lambda: _titles(data, 6, 150, 80),
         "titles47": lambda: _titles(data, 47, 107, 20),
         "genre": lambda: _genre(data),
+        "asks": lambda: _asks(data),
         "sst2-8000": lambda: _sst2(data),
+        "rotten-tomatoes-texts": _rotten_tomatoes,
     }
     return made[task]() if task in made else task
 
 
 def main(data: str, task: str, size: str, epochs: str, rates: str) -> None:
     """A line of JSON for each rate."""
-    rows = _rows(Path(data), task)
-    columns = {"text": "text", "label": "label"} if isinstance(rows, dict) else {"data_dir": data}
-    options = {"train_size": int(size) or None, "pool": "mean", "name": task if isinstance(rows, dict) else None}
+    made = rows(Path(data), task)
+    columns = {"text": "text", "label": "label"} if isinstance(made, dict) else {"data_dir": data}
+    options = {"train_size": int(size) or None, "pool": "mean", "name": task if isinstance(made, dict) else None}
     configs = [bitfit.TrainConfig(learning_rate=float(rate), epochs=int(epochs)) for rate in rates.split(",")]
-    for run in bitfit.train_rows("minilm", rows, "bitfit", configs, options={**columns, **options}):
+    for run in bitfit.trainrows("minilm", made, "bitfit", configs, options={**columns, **options}):
         metric = run.delta.task.metric
         line = {
             "task": task,
