@@ -137,6 +137,7 @@ def test_auto_means_few_examples_of_each_class_on_a_head_over_the_mean() -> None
 
     assert decided(data) == "on"
     assert decided(few_data(pool="first")) == decided(few_data("number")) == "off"
+    assert few_shot.settled(replace(auto, head_start="probe"), method, backbone, data).few_shot == "off"
     assert decided(data, Method.parse("frozen")) == decided(data, Method.parse("full")) == "off"
     many = np.resize(np.arange(len(data.splits["train"])), 4 * few_shot.MOST)
     assert decided(replace(data, splits={"train": data.splits["train"].only(many)})) == "off"

@@ -19,7 +19,9 @@ from bitfit.training.recipe import Recipe
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
-STILL = TrainConfig(batch_size=8, epochs=1, learning_rate=1e-9, precision="fp32")  # nothing moves: the start is left
+STILL = TrainConfig(  # nothing moves: the start is left
+    batch_size=8, epochs=1, learning_rate=1e-9, precision="fp32", few_shot="off"
+)
 
 
 def on_mean(kind: str = "class", train: int = 60) -> TaskData:

@@ -27,6 +27,7 @@ from bitfit.runtime.row_model import RowModel
 from bitfit.training.balance import class_counts
 from bitfit.training.checkpoint import CheckpointWriter
 from bitfit.training.config import TrainConfig
+from bitfit.training.head_start import BIAS, WEIGHT, layer_of
 from bitfit.training.loop import Job, Training
 from bitfit.watcher import Watcher
 
@@ -43,13 +44,16 @@ ROUNDS = 1000  # of the solver
 
 
 def settled(config: TrainConfig, method: Method, backbone: Backbone, data: TaskData) -> TrainConfig:
-    """The same with `few_shot` decided: "on" or "off"."""
-    problem = "" if config.few_shot == "off" else _problem(method, backbone, data)
+    """The same with `few_shot` decided: "on" or "off". The head that it fits takes the place of any other start, so
+    that whoever asks for one gets no stages unasked."""
+    if config.few_shot == "off":
+        return config
+    problem = _problem(method, backbone, data)
     if config.few_shot == "on" and problem:
         raise RequestError(f"few_shot='on' {problem} Leave it out, or say `TrainConfig(few_shot='off')`.")
-    if config.few_shot != "auto":
-        return config
-    return replace(config, few_shot="on" if not problem and _are_few(data) else "off")
+    if config.few_shot == "auto" and (problem or config.head_start != "auto" or not _are_few(data)):
+        return replace(config, few_shot="off")
+    return replace(config, few_shot="on", head_start="random")
 
 
 def _are_few(data: TaskData) -> bool:
@@ -141,8 +145,7 @@ def with_fitted_head(row: Tensor, theta: ThetaMap, model: RowModel, data: TaskDa
     train = data.splits["train"]
     values = theta.tensors(row[None])
     features = budget.fit(lambda most: _features(model, values, train, most))
-    weight, bias = _logistic(features, train.labels, len(data.task.labels))
-    found = {"classifier.weight": weight, "classifier.bias": bias}
+    found = _logistic(features, train.labels, len(data.task.labels))
     changed = row.clone()
     for slot, part in zip(theta.slots, changed.split(theta.sizes), strict=True):
         if slot.name in found:
@@ -160,17 +163,11 @@ def _features(model: RowModel, values: Mapping[str, Tensor], examples: Examples,
     return features
 
 
-def _logistic(
-    features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A linear layer's weight, (classes, size), and bias. A class without examples gets the lowest bias of all."""
+def _logistic(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> dict[str, NDArray[np.float64]]:
+    """The head's parameters by name."""
     from sklearn.linear_model import LogisticRegression
 
     length = np.linalg.norm(features, axis=1).mean()
     fitted = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(features / length, labels)
-    coefficients, intercepts = fitted.coef_ / length, fitted.intercept_
-    if len(fitted.classes_) == 2:  # one line between two classes: half of it for each
-        coefficients, intercepts = (np.concatenate([-one, one]) / 2 for one in (coefficients, intercepts))
-    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, intercepts.min() - 10.0)
-    weight[fitted.classes_], bias[fitted.classes_] = coefficients, intercepts
-    return weight, bias
+    weight, bias = layer_of(fitted, classes)
+    return {WEIGHT: weight / length, BIAS: bias}

@@ -104,10 +104,15 @@ def _fitted(
         model = linear_model(task, STRENGTH).fit(features, labels)
     if task.kind == "number":
         return np.asarray(model.coef_, np.float64)[None], np.asarray([model.intercept_], np.float64)
+    return layer_of(model, len(task.labels))
+
+
+def layer_of(model: Any, many: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The weight, (outputs, size), and the bias of a linear layer for so many classes, which answers as sklearn's
+    logistic regression does."""
     lines, constants = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
     if len(model.classes_) == 2:  # one line between two classes: half of it for each
         lines, constants = (np.concatenate([-one, one]) / 2 for one in (lines, constants))
-    many = len(task.labels)
-    weight, bias = np.zeros((many, features.shape[1])), np.full(many, constants.min() + UNSEEN)
+    weight, bias = np.zeros((many, lines.shape[1])), np.full(many, constants.min() + UNSEEN)
     weight[model.classes_], bias[model.classes_] = lines, constants
     return weight, bias

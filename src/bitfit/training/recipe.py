@@ -40,8 +40,8 @@ class Recipe:
         """Each row's settings are what suits the method and the data where none are given; the rate is raced for where
         the method's runs share a pass and the training is long enough to pay for it."""
         examples, classes = len(data.splits["train"]), len(data.task.labels)
-        given = [head_start.settled(config, method, data) for config in configs]
-        given = [balance.settled(few_shot.settled(config, method, backbone, data), data) for config in given]
+        given = [balance.settled(few_shot.settled(config, method, backbone, data), data) for config in configs]
+        given = [head_start.settled(config, method, data) for config in given]
         settled = tuple(config.settled(method, examples, classes) for config in given)
         raced = tuple(
             rates_to_race(asked, config, examples) if method.shares_a_pass and config.few_shot == "off" else ()
