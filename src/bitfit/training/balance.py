@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitfit.data.examples import TaskData
-from bitfit.data.read.own_rows import UNBALANCED
+from bitfit.data.read.remarks import UNBALANCED
 from bitfit.errors import RequestError
 from bitfit.training.config import TrainConfig
 
