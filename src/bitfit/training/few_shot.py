@@ -1,6 +1,6 @@
-"""Few examples of a class, in two stages: texts of a class are drawn together, then a head is fitted to where they are.
+"""Few examples of a class: its texts are drawn together first, then a head is fitted.
 
-The second stage's head is a logistic regression, and trains on with the rest.
+The head is a logistic regression on what it reads of the texts by then; it trains on with the rest.
 """
 
 import math
