@@ -30,6 +30,7 @@ SENTENCES = (
 NEXT = """\
 Next, with the file that was just written:
   {bitfit} predict {file} "Your own sentence."
+  {bitfit} report {file}
   {bitfit} delta show {file}
   {bitfit} delta changes {file}
 and another task:
