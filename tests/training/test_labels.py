@@ -1,4 +1,4 @@
-"""Any number of labels on real texts: questions of an article, and what their answers are."""
+"""Any number of labels: by every method, and on real texts, questions of an article and what their answers are."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,7 +9,10 @@ import pytest
 
 import bitfit
 from bitfit.training.baselines import PROBE, TFIDF
+from tests.models import tiny_backbone
+from tests.training.tiny_task import tiny_data
 
+METHODS = ("full", "frozen", "layernorm", "ia3", "lora", "houlsby", "diff-pruning", "random-uniform")
 SQUAD = Path(__file__).parents[3] / "shared" / "data" / "squad"
 ARTICLES, ROWS = 6, 1500
 
@@ -28,6 +31,23 @@ def _labels(row: dict[str, Any], titles: list[str]) -> list[str]:
     found = [row["title"]] if row["title"] in titles else []
     found += ["number"] if any(letter.isdigit() for letter in answer) else []
     return found + (["long"] if len(answer.split()) > 4 else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_keeps_its_thresholds_in_the_file(method: str, tmp_path: Path) -> None:
+    if method == "lora":
+        pytest.importorskip("peft", reason="the extra 'peft' is not installed")
+    backbone, data = tiny_backbone("bert"), tiny_data("labels", validation=60)
+    config = bitfit.TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, precision="fp32")
+    delta = bitfit.train(backbone, data, method, config, baselines=False).delta
+    delta.save(tmp_path / "labels.safetensors")
+    again = bitfit.Delta.load(tmp_path / "labels.safetensors")
+    again.verify(backbone)
+    assert again.thresholds == delta.thresholds
+    assert len(set(again.thresholds or ())) > 1
+    found = bitfit.evaluate(backbone, again, data, "test", precision="fp32")
+    assert found == pytest.approx(dict(delta.scores["test"]), abs=1e-3)
 
 
 @pytest.mark.real

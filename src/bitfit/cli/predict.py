@@ -47,7 +47,8 @@ def command(file: Path, texts: tuple[str, ...], model: str | None, as_json: bool
     line: its texts, the answer and its share, with tabs between them.
 
     With --input and --out the rows are written in their order, all columns kept, followed by the answer and, for
-    labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). A delta with a threshold
+    labels and parts of a text, its share (COLUMN_score) and where it begins (COLUMN_start). Where a text may have any
+    number of labels, answer and shares are lists, in CSV as JSON. A delta with a threshold
     (bitfit eval --precision-at) says where it is unsure (COLUMN_unsure). Memory does not grow with the file. What is
     done stays in OUT.partial: the same command goes on after a kill, and ends with the same file.
 

@@ -94,6 +94,17 @@ def test_columns_of_0_and_1_are_labels(tmp_path: Path) -> None:
     assert named(load_task((TEXTS, matrix), options=options)) == WANTED
 
 
+def test_numbers_in_a_data_set_are_the_labels_that_it_names() -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra 'hub' is not installed")
+    several = datasets.Sequence(datasets.ClassLabel(names=["war", "crime", "drama"]))
+    features = datasets.Features(text=datasets.Value("string"), labels=several)
+    numbers = [[["war", "crime", "drama"].index(name) for name in labels] for labels in LABELS]
+    data = datasets.Dataset.from_dict({"text": TEXTS, "labels": numbers}, features=features)
+    table = load_task(data)
+    assert (table.task.kind, table.task.labels) == ("labels", ("war", "crime", "drama"))
+    assert {text: set(labels) for text, labels in named(table).items()} == {t: set(each) for t, each in WANTED.items()}
+
+
 def test_a_label_that_no_row_of_train_has_is_one_where_its_column_is_named() -> None:
     never = {**COLUMNS, "never": [0] * 32}
     assert load_task(never, options=DataOptions(label=[*NAMES, "never"])).task.labels == (*NAMES, "never")
