@@ -16,6 +16,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
     with Shown("7,469 of 9,815") as watcher:
         watcher.started(4, 1)
+        watcher.evaluated(0, 1, {})  # of a stage without a head
         for step in range(1, 5):
             watcher.stepped(step, 0.5, 100 * step)
             if step % 2 == 0:
@@ -33,6 +34,7 @@ def test_the_bar_has_loss_metric_speed_and_time_left(monkeypatch: pytest.MonkeyP
 
 def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, terminal=False).splitlines()
+    assert len(lines) == 6
     assert lines[0].startswith("step 1 of 4  loss 0.5000")
     assert lines[0].endswith("s left")
     assert "epoch 1: validation (7,469 of 9,815): loss 0.6000  accuracy 0.7500  f1 0.7000" in lines

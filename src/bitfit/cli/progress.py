@@ -74,7 +74,8 @@ class Shown(Watcher):
         which = f"row {row + 1}, " if self.rows > 1 else ""
         text = "  ".join(f"{metric} {score:.4f}" for metric, score in scores.items())
         of = f" ({self.measured_on}):" if self.measured_on else ""
-        self.console.print(f"{which}epoch {epoch}: validation{of} {text or 'none'}")
+        if scores:  # there are none without validation, and before there is a head
+            self.console.print(f"{which}epoch {epoch}: validation{of} {text}")
 
     def note(self, text: str) -> None:
         self.console.print(in_shell(text))

@@ -136,7 +136,9 @@ def _train(recipe: Recipe, request: ResumableRequest, watcher: Watcher) -> list[
         watcher.note(f"{architecture} runs on padded batches: it does not take them without padding")
     if built.shares_a_pass:
         return train_built(built, request, watcher)
-    watcher.note(f"{recipe.method.name} on {architecture} cannot share a pass: one run after another")
+    few = any(config.few_shot == "on" for config in recipe.configs)
+    what = "few-shot runs" if few else f"{recipe.method.name} on {architecture}"
+    watcher.note(f"{what} cannot share a pass: one run after another")
     return _one_after_another(built, request, watcher)
 
 
