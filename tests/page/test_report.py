@@ -118,6 +118,7 @@ def test_a_file_of_an_older_version_makes_a_page_that_says_what_it_lacks() -> No
     made = bitfit.report(Delta.load(OLD))
     page = check_harmless(made.html)
     assert "Curves of loss and score: the file does not have the epochs of its training." in page.text
+    assert "that the file holds" not in page.text
 
 
 def test_rivals_findings_and_the_threshold_are_told(runs: Mapping[str, bitfit.Run]) -> None:

@@ -67,8 +67,8 @@ def report(
     if not isinstance(evaluation, Evaluation | None):
         raise RequestError(f"Expected an Evaluation, as bitfit.evaluation gives it; found {evaluation!r:.80}.")
     moved = () if backbone is None else changes(delta, as_backbone(backbone))
-    lacks = (*missing, *_missing(delta, evaluation, backbone is not None))
     answered = stored_evaluation(delta) if evaluation is None else evaluation
+    lacks = (*missing, *_missing(delta, (evaluation, answered), backbone is not None))
     name = str(file) if file is not None else f"{file_name(delta.task.name) or 'delta'}.safetensors"
     body = joined(
         [
@@ -107,12 +107,12 @@ def _header(delta: Delta, evaluation: Evaluation | None) -> Markup:
     )
 
 
-def _missing(delta: Delta, evaluation: Evaluation | None, with_backbone: bool) -> list[str]:
+def _missing(delta: Delta, evaluations: tuple[Evaluation | None, Evaluation | None], with_backbone: bool) -> list[str]:
+    """What the page lacks; evaluations are the one that was given and the one that is shown."""
     lacks = []
-    if evaluation is None:
-        lacks.append(
-            "Single texts and their answers: no data was read. The figures are those of validation that the file holds."
-        )
+    if evaluations[0] is None:
+        stored = "" if evaluations[1] is None else " The figures are those of validation that the file holds."
+        lacks.append(f"Single texts and their answers: no data was read.{stored}")
     if not epochs_of(delta.settings):
         lacks.append("Curves of loss and score: the file does not have the epochs of its training.")
     if not with_backbone:
