@@ -2,7 +2,7 @@
 
     python experiments/defaults/balance.py DATA TASK SEEDS >> experiments/defaults/balance.jsonl
 
-DATA is that of `curves.py`. TASK is `sst2-rare` or `rotten-tomatoes-rare` (one example in 20 is negative), `genre` (as
+DATA is that of `tasks.py`. TASK is `sst2-rare` or `rotten-tomatoes-rare` (one example in 20 is negative), `genre` (as
 it comes) or `titles47-tail` (107 examples of the first article, 6 of the last). Rows of validation count by how often
 their class is in train.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from curves import rows
 from sklearn.metrics import accuracy_score, f1_score, recall_score
+from tasks import splits as splits_of
 
 import bitfit
 
@@ -24,7 +24,7 @@ EPOCHS = {"sst2-rare": 3, "rotten-tomatoes-rare": 8, "genre": 5, "titles47-tail"
 
 def _drawn(data: Path, task: str, seed: int) -> dict[str, pd.DataFrame]:
     source = {"sst2-rare": "sst2-8000", "rotten-tomatoes-rare": "rotten-tomatoes-texts", "titles47-tail": "titles47"}
-    splits = rows(data, source.get(task, task))
+    splits = splits_of(data, source.get(task, task))
     train = splits["train"]
     if task == "genre":
         return {**splits, "train": train.sample(1500, random_state=seed)}

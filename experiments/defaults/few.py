@@ -2,7 +2,7 @@
 
     python experiments/defaults/few.py DATA TASK EXAMPLES DRAWS on[,off] >> experiments/defaults/few.jsonl
 
-DATA and TASK are those of `curves.py`, EXAMPLES how many of each class there are, DRAWS how many times they are drawn
+DATA and TASK are those of `tasks.py`, EXAMPLES how many of each class there are, DRAWS how many times they are drawn
 from train. Scores are on 600 rows of validation, the same ones for all draws.
 """
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from curves import rows
+from tasks import splits as splits_of
 
 import bitfit
 
@@ -20,7 +20,7 @@ VALIDATION = 600
 
 def main(data: str, task: str, examples: str, draws: str, modes: str) -> None:
     """A line of JSON for each draw."""
-    splits = rows(Path(data), task)
+    splits = splits_of(Path(data), task)
     validation = splits["validation"]
     validation = validation.sample(min(VALIDATION, len(validation)), random_state=0)
     backbone = bitfit.load("minilm")

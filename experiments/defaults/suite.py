@@ -25,6 +25,7 @@ import bitfit
 FOLDER = Path(__file__).parent
 PLAN = tomllib.loads((FOLDER / "suite.toml").read_text(encoding="utf-8"))
 RUNS = FOLDER / "runs.jsonl"
+MOST_VALIDATION = 500
 HALVES = ("choose", "report")
 RIVALS = ("frozen probe", "TF-IDF")
 
@@ -59,9 +60,18 @@ def _train(data: Path, cell: Cell) -> list[dict[str, Any]]:
     configs = [bitfit.TrainConfig(learning_rate=rate, seed=cell.seed, **variant) for rate in rates]
     options = {**tasks.options(data, cell.task), "train_size": cell.size or None, "seed": cell.seed}
     began = time.monotonic()
-    runs = bitfit.train_rows(PLAN["model"], tasks.rows(data, cell.task), method, configs, options=options)
+    runs = bitfit.train_rows(PLAN["model"], _rows(data, cell.task), method, configs, options=options)
     seconds = round(time.monotonic() - began)
     return [{**cell._asdict(), **_line(run), "seconds": seconds} for run in runs]
+
+
+def _rows(data: Path, task: str) -> tasks.Splits | str:
+    """A task's rows, with a validation split that every epoch of every run can read; of a known task its name."""
+    made = tasks.splits(data, task)
+    if isinstance(made, str):
+        return made
+    validation = made["validation"]
+    return {**made, "validation": validation.sample(min(len(validation), MOST_VALIDATION), random_state=0)}
 
 
 def _line(run: bitfit.Run) -> dict[str, Any]:

@@ -1,30 +1,33 @@
 """The development suite's tasks: known ones, and some that are made of data sets in the hub's layout.
 
-`titles6` and `titles47` sort SQuAD's questions by the article that they ask about, `genre` sorts UD English EWT's
-sentences by where they were written.
+`titles6` and `titles47` sort SQuAD's questions by the article that they ask about, `asks` by what they ask for, and
+`genre` UD English EWT's sentences by where they were written. `imdb-train` is made of IMDB's training reviews alone.
 """
 
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-MOST_VALIDATION = 500  # rows, drawn once: every epoch of every run reads them
+from bitfit.data.read.embedded import reviews
+
+Splits = dict[str, pd.DataFrame]
 
 
-def rows(data: Path, task: str) -> dict[str, pd.DataFrame] | str:
-    """Train and validation of a task that is made; the name of one that is known."""
+def splits(data: Path, task: str) -> Splits | str:
+    """Train and validation of a task that is made here; the name of one that is known."""
     return MADE[task](data) if task in MADE else task
 
 
 def options(data: Path, task: str) -> dict[str, Any]:
-    """How the rows are to be read."""
+    """How its rows are to be read."""
     return {"text": "text", "label": "label", "name": task} if task in MADE else {"data_dir": data}
 
 
-def _titles(data: Path, classes: int, train: int, validation: int) -> dict[str, pd.DataFrame]:
+def _titles(data: Path, classes: int, train: int, validation: int) -> Splits:
     """So many questions of so many articles, drawn among the articles with more than 200."""
     squad = pd.read_parquet(next((data / "squad").rglob("train*.parquet")))
     counts = squad.title.value_counts()
@@ -41,7 +44,7 @@ def _titles(data: Path, classes: int, train: int, validation: int) -> dict[str, 
     return {name: frame.rename(columns=names)[["text", "label"]] for name, frame in mixed.items()}
 
 
-def _genre(data: Path) -> dict[str, pd.DataFrame]:
+def _genre(data: Path) -> Splits:
     """A sentence's number begins with the kind of text that it is from."""
     files = {name: next((data / "ud_english_ewt").rglob(f"{name}*.parquet")) for name in ("train", "validation")}
     frames = {name: pd.read_parquet(file) for name, file in files.items()}
@@ -51,32 +54,60 @@ def _genre(data: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def _sst2(data: Path) -> dict[str, pd.DataFrame]:
-    """8,000 phrases to train."""
+def _sst2(data: Path) -> Splits:
+    """8,000 phrases to train; the validation is whole."""
     frames = {name: pd.read_parquet(next((data / "glue/sst2").glob(f"{name}*"))) for name in ("train", "validation")}
     frames["train"] = frames["train"].sample(8000, random_state=0)
+    names = {"sentence": "text"}
+    return {name: frame.rename(columns=names)[["text", "label"]].astype(str) for name, frame in frames.items()}
+
+
+ASKED = {
+    "person": "who|whose|whom",
+    "time": "when|(in )?(what|which) year|(on )?what date",
+    "place": "where|(in )?(what|which) (city|country|state)",
+    "number": "how (many|much|long|far|old)",
+    "reason": "why|what caused|what is the reason",
+    "manner": "how|in what way",
+}
+
+
+def _asks(data: Path) -> Splits:
+    """SQuAD's questions by what they ask for, read off their first words; as many of each kind."""
+    found = {}
+    for name, count in (("train", 400), ("validation", 150)):
+        frame = pd.read_parquet(next((data / "squad").rglob(f"{name}*.parquet"))).drop_duplicates("question")
+        asked = [
+            next((what for what, how in ASKED.items() if re.match(rf"({how})\b", text.strip().lower())), None)
+            for text in frame.question
+        ]
+        frame = pd.DataFrame({"text": frame.question, "label": asked}).dropna()
+        found[name] = frame.groupby("label").sample(count, random_state=0)
+    return found
+
+
+def _rotten_tomatoes(data: Path) -> Splits:
+    """The embedded task as texts, so that examples of each class can be drawn."""
+    del data
+    found = reviews("rotten-tomatoes")
+    return {name: found[name].to_pandas().astype({"label": str}) for name in ("train", "validation")}
+
+
+def _imdb(data: Path) -> Splits:
+    """24,000 reviews to draw from, and 1,000 to validate."""
+    mixed = pd.read_parquet(next((data / "imdb").rglob("train*.parquet"))).sample(frac=1, random_state=0)
     return {
-        name: frame.rename(columns={"sentence": "text"})[["text", "label"]].astype(str)
-        for name, frame in frames.items()
+        name: frame[["text", "label"]].astype(str)
+        for name, frame in (("train", mixed[:24_000]), ("validation", mixed[24_000:]))
     }
 
 
-def _imdb(data: Path) -> dict[str, pd.DataFrame]:
-    """The training reviews alone: 24,000 to draw from, and the rest to validate."""
-    reviews = pd.read_parquet(next((data / "imdb").rglob("train*.parquet"))).sample(frac=1, random_state=0)
-    parts = {"train": reviews[:24_000], "validation": reviews[24_000:]}
-    return {name: frame[["text", "label"]].astype(str) for name, frame in parts.items()}
-
-
-def _cut(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    validation = frames["validation"]
-    return {**frames, "validation": validation.sample(min(len(validation), MOST_VALIDATION), random_state=0)}
-
-
-MADE: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
-    "titles6": lambda data: _cut(_titles(data, 6, 150, 80)),
-    "titles47": lambda data: _cut(_titles(data, 47, 107, 20)),
-    "genre": lambda data: _cut(_genre(data)),
-    "sst2-8000": lambda data: _cut(_sst2(data)),
-    "imdb-train": lambda data: _cut(_imdb(data)),
+MADE: Mapping[str, Callable[[Path], Splits]] = {
+    "titles6": lambda data: _titles(data, 6, 150, 80),
+    "titles47": lambda data: _titles(data, 47, 107, 20),
+    "genre": _genre,
+    "asks": _asks,
+    "sst2-8000": _sst2,
+    "rotten-tomatoes-texts": _rotten_tomatoes,
+    "imdb-train": _imdb,
 }
