@@ -91,7 +91,14 @@ def test_a_page_says_what_it_is_and_how_good(
         of = "the words of the 9 sentences" if kind == "tags" else "the 9 rows"
         score = f"It is right on {100 * found.scores['accuracy']:.1f} % of {of} of test"
         assert f"{score} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in page.text
-    for words in ("How it learnt", "What training changed", "b_m2", "bitfit predict mood.safetensors", "torch version"):
+    for words in (
+        "How it learnt",
+        "What training changed",
+        "in thousandths",
+        "b_m2",
+        "bitfit predict mood.safetensors",
+        "torch version",
+    ):
         assert words in page.text
     for title, of in (("Class by class", "class"), ("Tag by tag", "tags"), ("How sure it is", "class")):
         assert (title in page.text) == (kind == of)
@@ -158,10 +165,10 @@ def made_delta(**changed: Any) -> Delta:
 
 
 def test_the_learning_rates_that_raced_are_told() -> None:
-    race = {"rates": [1e-3, 4e-3, 1.6e-2], "steps": [20, 50, 50], "losses": [0.7, 0.25, None]}
+    race = {"rates": [1e-3, 4e-3, 8e-3, 1.6e-2], "steps": [20, 50, 50, 50], "losses": [0.2, 0.25, 0.3, None]}
     history = {"epoch": [1], "train": {"loss": [0.5]}}
     page = check_harmless(bitfit.report(made_delta(settings={"race": race, "history": history})).html)
-    assert "0.001 20 0.7000 0.004 50 0.2500 went on" in page.text
+    assert "0.001 20 0.2000 0.004 50 0.2500 went on 0.008 50 0.3000 Learning" in page.text
     for odd in ({}, [], {**race, "steps": 3}, {**race, "rates": [HOSTILE] * 3}):
         check_harmless(bitfit.report(made_delta(settings={"race": odd, "history": history})).html)
 

@@ -125,12 +125,11 @@ def _race(document: Any) -> Markup:
         return Markup("")
     lines = [numbers(dict(enumerate(line))) for line in zip(*(column or [] for column in columns), strict=True)]
     proper = [list(line.values()) for line in lines if len(line) == 3]
-    last = max((line[1] for line in proper), default=0)
+    winner = min(proper, key=lambda line: (-line[1], line[2]), default=None)
     rows = [
-        [f"{rate:g}", f"{steps:,.0f}", f"{loss:.4f}", "went on" if steps == last else ""]
-        for rate, steps, loss in proper
+        [f"{line[0]:g}", f"{line[1]:,.0f}", f"{line[2]:.4f}", "went on" if line is winner else ""] for line in proper
     ]
-    caption = "Learning rates raced on the same texts; the lowest loss went on."
+    caption = "Learning rates raced on the same texts; that of the lowest loss went on."
     return figure(table(["rate", "steps", "loss", ""], rows, texts=0), caption)
 
 
@@ -209,9 +208,7 @@ def changed(moved: Sequence[Change]) -> Markup:
     )
     outside = sorted((one for one in moved if one.layer is None), key=lambda one: -one.change)[:MOST_OUTSIDE]
     rest = ", ".join(f"{one.name} {one.change / THOUSANDTH:.3g}" for one in outside)
-    caption = (
-        "Mean absolute change of a bias vector's elements, by the paper's names; the darker, the further it moved."
-    )
+    caption = "Mean absolute change of a vector's elements, in thousandths; the darker, the further it moved."
     return section(
         "What training changed",
         figures(
