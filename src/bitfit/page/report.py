@@ -26,7 +26,7 @@ MOST_LETTERS = 1000  # of a note
 # The folders before a file's name: a page is sent to others, whom they do not concern.
 _FOLDERS = re.compile(r"(?<![\w:/.])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\":,;]+)*[/\\](?=[^/\\\s'\":,;]+)")
 # Nothing is fetched and nothing runs, whatever a hostile file got onto the page.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, repr=False)
