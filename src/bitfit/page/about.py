@@ -129,7 +129,7 @@ def _race(document: Any) -> Markup:
     rows = [
         [f"{line[0]:g}", f"{line[1]:,.0f}", f"{line[2]:.4f}", "went on" if line is winner else ""] for line in proper
     ]
-    caption = "Learning rates raced on the same texts; that of the lowest loss went on."
+    caption = "Learning rates raced on the same texts; the usual one goes on unless another is clearly ahead."
     return figure(table(["rate", "steps", "loss", ""], rows, texts=0), caption)
 
 

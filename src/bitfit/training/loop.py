@@ -129,7 +129,7 @@ class Training:
                     self._diverge(row, diverged_in_training(self.progress[row], before, loss))
             finite = [loss for loss in means if math.isfinite(loss)]
             self.watcher.stepped(max(step.steps) + 1, math.fsum(finite) / max(len(finite), 1), step.tokens)
-            self._end_rounds()
+            self._end_races()
         self._leave()
 
     def finish_epochs(self) -> None:
@@ -152,13 +152,13 @@ class Training:
             if len(self.progress) > 1 and row not in self.race_of:
                 self.watcher.note(f"row {row + 1} leaves the grid: {why}")
 
-    def _end_rounds(self) -> None:
+    def _end_races(self) -> None:
         """Rows that another learning rate has beaten leave the batch."""
         for race in self.job.races:
             losers = race.losers(self.progress)
             for row in losers:
                 self.progress[row].ended = self.progress[row].lost_race = True
-            if losers and sum(not self.progress[row].ended for row in race.rows) == 1:
+            if losers:
                 self.watcher.note(race.text(self.progress))
 
     def _gradients(self) -> Shares:

@@ -3,6 +3,9 @@
 The rows see the same batches, so their losses differ by their rates alone. The race ends within the first epoch, where
 every batch is new to them: the loss in training then judges as well as one on validation, and costs nothing. The row
 that wins is the one that a training at its rate alone would be.
+
+A race is a safeguard more than a search: a rate that is best after a short time is seldom best after a long one, so the
+rate that suits the method wins unless another one is clearly ahead.
 """
 
 import math
@@ -13,11 +16,14 @@ from typing import Any
 from bitfit.training.config import TrainConfig
 from bitfit.training.progress import Progress, rate_of
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the rate that suits the method
-# After these shares of all steps so many rows are left. Beside the winner's own steps the others take 22 % of a run's.
-ROUNDS = ((0.04, 2), (0.10, 1))
-FEWEST_STEPS = 40  # of a whole race: fewer cannot tell the rates apart
-WINDOW = 0.5  # share of a round, its last part, whose losses count
+FACTORS = (0.25, 1.0, 4.0)  # of the rate that suits the method
+# Share of all steps that the race takes: beside the winner's own steps the others take 26 % of a run's. Early on a high
+# rate always looks best, so what counts is its last part, after the warm-up, where a rate that is too high shows.
+LENGTH, COUNTED = 0.13, 0.03
+LEAD = (
+    0.9  # of the loss at the rate that suits: another one must be as low to win, since a race is short and a run long
+)
+FEWEST_STEPS = 40  # of a race: fewer cannot tell the rates apart
 
 
 def rates_to_race(given: TrainConfig, settled: TrainConfig, examples: int) -> tuple[float, ...]:
@@ -26,7 +32,7 @@ def rates_to_race(given: TrainConfig, settled: TrainConfig, examples: int) -> tu
     assert settled.learning_rate is not None
     assert settled.epochs is not None
     an_epoch = math.ceil(max(examples, 1) / settled.batch_size)
-    steps = round_ends(an_epoch * settled.epochs)[-1]
+    steps = race_steps(an_epoch * settled.epochs)
     if given.learning_rate is not None or given.schedule != "linear" or not FEWEST_STEPS <= steps <= an_epoch:
         return ()
     return tuple(factor * settled.learning_rate for factor in FACTORS)
@@ -37,27 +43,28 @@ class Race:
     """The rows that race, by their numbers in the training. How far they are is in their progress."""
 
     rows: tuple[int, ...]
+    favourite: int  # the row at the rate that suits the method
 
     def note(self, state: Progress, loss: float) -> None:
         """Remember what one of the rows lost in a step, while the race lasts."""
-        if len(state.race_losses) < round_ends(state.steps)[-1]:
+        if len(state.race_losses) < race_steps(state.steps):
             state.race_losses.append(loss)
 
     def losers(self, progress: Sequence[Progress]) -> list[int]:
-        """The rows that leave now, the round being over."""
+        """The rows that leave now, the race being over."""
         still = [row for row in self.rows if not progress[row].ended]
-        if len(still) < 2:
+        if len(still) < 2 or len(progress[still[0]].race_losses) < race_steps(progress[still[0]].steps):
             return []
-        now = len(progress[still[0]].race_losses)
-        left = dict(zip(round_ends(progress[still[0]].steps), (count for _, count in ROUNDS), strict=True)).get(now)
-        ranked = sorted(still, key=lambda row: _lately(progress[row]))
-        return [] if left is None else ranked[left:]
+        winner = self.winner(progress)
+        return [row for row in still if row != winner]
 
     def winner(self, progress: Sequence[Progress]) -> int:
-        """The row that is left; of those that are, the best so far, where the training was stopped in the race."""
-        return min(
-            self.rows, key=lambda row: (progress[row].lost_race, bool(progress[row].diverged), _lately(progress[row]))
-        )
+        """The row that is left, or that would be if the race ended now."""
+        left = [row for row in self.rows if not progress[row].lost_race]
+        sound = [row for row in left if progress[row].diverged is None] or left
+        best = min(sound, key=lambda row: _lately(progress[row]))
+        ahead = _lately(progress[best]) <= LEAD * _lately(progress[self.favourite])
+        return best if ahead or self.favourite not in sound else self.favourite
 
     def to_json(self, progress: Sequence[Progress]) -> dict[str, Any]:
         """What raced, and the mean loss of each rate when it was last compared."""
@@ -69,13 +76,11 @@ class Race:
         }
 
     def text(self, progress: Sequence[Progress]) -> str:
-        """Which rate won, and how, in a line."""
+        """Which rate won, and why, in a line."""
         state = progress[self.winner(progress)]
-        rates = ", ".join(f"{rate_of(progress[row]):g}" for row in self.rows)
-        return (
-            f"learning rate {rate_of(state):g}: of {rates} its loss was the lowest after "
-            f"{len(state.race_losses):,} of {state.steps:,} steps"
-        )
+        losses = ", ".join(f"{rate_of(progress[row]):g} (loss {_lately(progress[row]):.3f})" for row in self.rows)
+        steps = f"{len(state.race_losses):,} of {state.steps:,} steps"
+        return f"learning rate {rate_of(state):g}, of {losses} after {steps}"
 
 
 @dataclass(frozen=True)
@@ -93,18 +98,18 @@ class Lineup:
         groups: list[Race] = []
         for config, raced in zip(configs, rates, strict=True):
             some = [replace(config, learning_rate=rate) for rate in raced] or [config]
-            groups.append(Race(tuple(range(len(rows), len(rows) + len(some)))))
+            numbers = tuple(range(len(rows), len(rows) + len(some)))
+            groups.append(Race(numbers, favourite=numbers[some.index(config)]))
             rows += some
         return cls(tuple(rows), tuple(group for group in groups if len(group.rows) > 1), tuple(groups))
 
 
-def round_ends(steps: int) -> list[int]:
-    """After which step each round ends."""
-    return [max(1, int(share * steps)) for share, _ in ROUNDS]
+def race_steps(steps: int) -> int:
+    """How many of all steps a race takes."""
+    return max(1, int(LENGTH * steps))
 
 
 def _lately(state: Progress) -> float:
-    """The mean loss over the last part of the steps so far."""
-    losses = state.race_losses
-    counted = losses[int(len(losses) * (1 - WINDOW)) :]
+    """The mean loss over the steps that count."""
+    counted = state.race_losses[-max(1, int(COUNTED * state.steps)) :]
     return math.fsum(counted) / len(counted) if counted else math.inf
