@@ -12,11 +12,11 @@ from sklearn.metrics import average_precision_score, f1_score
 import bitfit
 from bitfit.data.examples import Examples
 from bitfit.data.task import Task
-from bitfit.errors import DeltaError
+from bitfit.errors import DeltaError, RequestError
 from bitfit.inference.metrics import score
 from bitfit.inference.predictor import Predictor
 from bitfit.inference.report import LabelScores, label_report
-from bitfit.inference.thresholds import DEFAULT, FEWEST, beyond, fitted_thresholds, scorable, shares_of
+from bitfit.inference.thresholds import DEFAULT, FEWEST, beyond, fitted_threshold, scorable, shares_of
 from tests.training.trained import rows, trained
 
 TASK = Task("t", "labels", labels=("a", "b", "c"), metrics=("micro_f1", "macro_f1", "mean_average_precision"))
@@ -29,29 +29,38 @@ def examples_of(there: np.ndarray) -> Examples:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.05, 0.9), st.booleans())
-def test_no_other_threshold_has_a_better_f1(seed: int, share: float, coarse: bool) -> None:
+def test_no_other_threshold_has_a_better_micro_f1(seed: int, share: float, coarse: bool) -> None:
     rng = np.random.default_rng(seed)
-    there = rng.random((80, 2)) < share
+    there = rng.random((40, 2)) < share
     there[:FEWEST] = True
     logits = there + rng.normal(size=there.shape) * 2 - 1
     logits = np.round(logits) if coarse else logits
-    thresholds = fitted_thresholds(there, logits)
-    for label, threshold in enumerate(thresholds):
-        gold, numbers = there[:, label], logits[:, label]
-        found = f1_score(gold, beyond(numbers[:, None], [threshold])[:, 0] >= 0)
-        assert found == pytest.approx(max(f1_score(gold, numbers >= least) for least in np.unique(numbers)), abs=0.01)
-        assert 0 < threshold < 1
+    threshold = fitted_threshold(there, logits)
+    assert 0 < threshold < 1
+    found = f1_score(there, beyond(logits, [threshold] * 2) >= 0, average="micro")
+    others = [f1_score(there, logits >= least, average="micro") for least in np.unique(logits)]
+    assert found == pytest.approx(max(others), abs=1e-6)
 
 
-def test_a_rare_label_takes_the_threshold_of_all_together_and_few_rows_the_default() -> None:
-    rng = np.random.default_rng(0)
+def test_few_labels_take_the_default() -> None:
     there = np.zeros((200, 3), bool)
-    there[:60, 0] = there[30:90, 1] = there[: FEWEST - 1, 2] = True
-    logits = there * 2 - 3 + rng.normal(size=there.shape)
-    thresholds = fitted_thresholds(there, logits)
-    assert thresholds[2] == fitted_thresholds(there.reshape(-1, 1), logits.reshape(-1, 1))[0]
-    assert max(thresholds) < DEFAULT  # what is there has logits of about -1
-    assert fitted_thresholds(there[:2], logits[:2]) == (DEFAULT,) * 3
+    there[: FEWEST - 1, 0] = True
+    assert fitted_threshold(there, there * 2.0 - 3) == DEFAULT
+    there[FEWEST - 1, 1] = True
+    assert fitted_threshold(there, there * 2.0 - 3) == pytest.approx(float(shares_of(np.array(-2.0))))
+
+
+def test_a_person_may_choose_others() -> None:
+    _, delta = trained("labels")
+    before = delta.thresholds or ()
+    changed = delta.with_thresholds({"glad": 0.9})
+    assert changed.thresholds == (before[0], 0.9, before[2])
+    with pytest.raises(RequestError, match=r"no label 'gld'\. Did you mean 'glad'"):
+        delta.with_thresholds({"gld": 0.9})
+    with pytest.raises(DeltaError, match="one number between 0 and 1 for each label"):
+        delta.with_thresholds({"glad": 1.0})
+    with pytest.raises(RequestError, match="no label 'glad'"):
+        trained("class")[1].with_thresholds({"glad": 0.5})
 
 
 def test_answers_are_the_shares_that_reach_their_threshold() -> None:

@@ -24,7 +24,7 @@ from bitfit.data.task import Task
 from bitfit.delta import storage
 from bitfit.delta.document import Document, Extent, SlotLine, check_calibration
 from bitfit.delta.model_values import Where, check_same_parameters, check_unchanged, located, read_values, require_same
-from bitfit.errors import DeltaError, RequestError
+from bitfit.errors import DeltaError, RequestError, nearest
 from bitfit.methods.insertion import Insertion, check_untouched, nothing
 from bitfit.methods.method import Method
 from bitfit.methods.selection import HeadMode, Selection, Slot
@@ -117,7 +117,7 @@ class Delta:
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:
-        """Of labels: the share from which on each is answered, chosen on validation; None where none was."""
+        """Of labels: the share from which on each is answered, one for all by training; None where none was chosen."""
         thresholds = self.settings.get("calibration", {}).get("thresholds")
         return None if thresholds is None else tuple(thresholds)
 
@@ -125,6 +125,15 @@ class Delta:
         """The same delta, unsure below this confidence; above it answers were this precise."""
         kept = {**self.settings.get("calibration", {}), "threshold": confidence, "precision": precision}
         return replace(self, settings={**self.settings, "calibration": kept})
+
+    def with_thresholds(self, shares: Mapping[str, float]) -> "Delta":
+        """The same delta, which answers these labels from other shares on."""
+        if unknown := [label for label in shares if label not in self.task.labels]:
+            raise RequestError(f"There is no label '{unknown[0]}'. {nearest(str(unknown[0]), self.task.labels)}")
+        before = self.thresholds or (0.5,) * len(self.task.labels)
+        chosen = [shares.get(label, least) for label, least in zip(self.task.labels, before, strict=True)]
+        calibration = {**self.settings.get("calibration", {}), "thresholds": chosen}
+        return replace(self, settings={**self.settings, "calibration": calibration})
 
     @classmethod
     def from_model(
