@@ -31,7 +31,7 @@ from bitfit.training.head_start import BIAS, WEIGHT, layer_of
 from bitfit.training.loop import Job, Training
 from bitfit.watcher import Watcher
 
-FEWEST, MOST = 2, 64  # examples of each class
+FEWEST, MOST = 2, 16  # examples of each class; with 64 the usual training has steps enough (experiments/defaults)
 STAGE = "contrast"  # the first one's name
 RATE, STEPS = 1e-3, 20  # of the first stage: twice as many harm where the classes are hard (experiments/defaults)
 FEWEST_A_BATCH, A_CLASS = 32, 4  # examples of a batch, in all and for each class
