@@ -14,7 +14,8 @@ from bitfit.cli import main
 from bitfit.cli.wording import IN_SHELL, in_shell
 
 LIBRARY = Path(bitfit.__file__).parent
-FILES = [path for path in sorted(LIBRARY.rglob("*.py")) if path.parent.name != "cli"]
+# A page shows commands to whoever is sent it.
+FILES = [path for path in sorted(LIBRARY.rglob("*.py")) if path.parent.name not in ("cli", "page")]
 # Arguments that no command has, since nothing leads a command to a message that names them.
 PYTHON_ONLY = {"DataOptions(name=...)"}
 

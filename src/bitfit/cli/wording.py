@@ -18,6 +18,7 @@ IN_SHELL = {
     "InputFile(answer=...)": "--answer",
     "TrainConfig(balance=...)": "--balance",
     "TrainConfig(few_shot=...)": "--few-shot",
+    "TrainConfig(head_start=...)": "--head-start",
     "Checkpoints(folder=...)": "--out",
     "Checkpoints(every=...)": "--checkpoint-every",
     "Checkpoints.remove()": "--overwrite",

@@ -34,7 +34,9 @@ def settled(config: TrainConfig, method: Method, data: TaskData) -> TrainConfig:
     (experiments/defaults), so it must be asked for."""
     task = data.task
     if config.head_start == "probe" and (problem := _problem(method, data)):
-        raise RequestError(f"head_start='probe' needs {problem}. Leave it out, or say `head_start='random'`.")
+        raise RequestError(
+            f"head_start='probe' needs {problem}. Leave it out, or say `TrainConfig(head_start='random')`."
+        )
     counted = task.kind in ("class", "labels")
     if config.head_start == "frequencies" and not counted:
         kind = f"'{task.name}' is a task of kind '{task.kind}'"
