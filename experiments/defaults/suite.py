@@ -83,7 +83,7 @@ def _line(run: bitfit.Run) -> dict[str, Any]:
         "rate": run.config.learning_rate,
         "epochs": run.config.epochs,
         "best_epoch": run.best_epoch,
-        "validation": [round(epoch["validation"][metric], 4) for epoch in run.history],
+        "validation": [round(epoch["validation"][metric], 4) for epoch in run.history if epoch["validation"]],
         "baselines": {name: round(value, 4) for name, value in run.baselines.items()},
         **settings,
     }
