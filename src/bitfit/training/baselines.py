@@ -252,6 +252,6 @@ def _one_against_rest(features: tuple[Matrix, Matrix], there: NDArray[np.float64
         slope = features[0].T @ off + weights / strength
         return total / rows, np.concatenate([np.asarray(slope).ravel(), off.sum(axis=0)]) / rows
 
-    options = {"maxiter": ROUNDS, "gtol": TOLERANCE / many}
+    options = {"maxiter": ROUNDS, "gtol": TOLERANCE}
     found = minimize(loss, np.zeros((width + 1) * many), jac=True, method="L-BFGS-B", options=options).x
     return np.asarray(features[1] @ found[:-many].reshape(width, many) + found[-many:])
