@@ -1,6 +1,7 @@
 """A tuning changes one thing at a time, keeps what is best on validation and ends in time."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
 BASE = TrainConfig(batch_size=8, precision="fp32", learning_rate=1e-3, epochs=1)
+ROWS = [{"text": f"{'w5 w6' if i % 2 else 'w7 w8'} w{9 + i % 40}", "label": "pn"[i % 2]} for i in range(60)]
 FREE = TrainConfig(batch_size=8, precision="fp32")
 
 
@@ -100,6 +102,27 @@ def test_the_test_split_is_scored_once_and_as_evaluate_does(free: tuple[bitfit.R
     run, _ = free
     again = bitfit.evaluate(tiny_backbone("bert"), run.delta, tiny_data(), "test", precision="fp32")
     assert run.scores["test"] == run.delta.scores["test"] == again
+
+
+@pytest.mark.parametrize("setting", [{"few_shot": "on"}, {"head_start": "probe"}])
+def test_a_setting_that_needs_the_mean_keeps_it(setting: dict[str, Any]) -> None:
+    backbone = replace(tiny_backbone("bert"), pool="mean")
+    run = tune(backbone, ROWS, "bitfit", 60, replace(BASE, **setting), baselines=False)
+    assert {one["pool"] for one in trials(run)} == {"mean"}
+
+
+def test_the_run_knows_of_all_splits_and_its_rivals_whichever_trial_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "best_run", lambda runs: len(runs) - 1)
+    splits = {"train": ROWS, "validation": ROWS[:20], "test": ROWS[:30]}
+    run = tune(tiny_backbone("bert"), splits, "bitfit", 60, BASE)
+    alone = bitfit.train(tiny_backbone("bert"), splits, "bitfit", BASE)
+    assert run.delta.task.pool != alone.delta.task.pool
+    assert set(run.baselines) == set(run.delta.settings["baselines"]) == {"frozen probe", "TF-IDF"}
+    assert run.measured_on == alone.measured_on
+    leaks = [[one.text for one in each.findings if one.code == "BF009"] for each in (run, alone)]
+    assert leaks[0] == leaks[1] == ["20 of 20 texts of validation and 30 of 30 texts of test are in train too"]
+    for name in ("data", "measured_on", "facts"):
+        assert run.delta.settings[name] == alone.delta.settings[name]
 
 
 def test_ctrl_c_keeps_the_best_so_far() -> None:

@@ -63,9 +63,10 @@ class Run:
         run = replace(self, baselines=baselines, delta=_with_setting(self.delta, "baselines", dict(baselines)))
         return run.noting(baseline_findings(self.delta.task, self.delta.method, self._validation_score, baselines))
 
-    def noting(self, findings: Iterable[Finding]) -> "Run":
-        """The same run with further findings, which its delta keeps."""
-        together = in_order([*self.findings, *findings])
+    def noting(self, findings: Iterable[Finding], instead_of: Iterable[Finding] = ()) -> "Run":
+        """The same run with further findings, or with others in place of some; its delta keeps them."""
+        gone = set(instead_of)
+        together = in_order([*(one for one in self.findings if one not in gone), *findings])
         if together == self.findings:
             return self
         delta = _with_setting(self.delta, "findings", [one.to_json() for one in together])

@@ -13,13 +13,15 @@ from typing import Any, get_args
 
 from bitfit.backbone.heads import Pool
 from bitfit.backbone.load import Backbone, as_backbone
-from bitfit.data.examples import TaskData
+from bitfit.data.examples import TaskData, measured_json
 from bitfit.data.options import DataOptions
 from bitfit.errors import RequestError, TrainingError
 from bitfit.inference.evaluate import evaluate
 from bitfit.inference.task_data import Data, task_data
 from bitfit.methods.method import Method
 from bitfit.training.config import MOST_EPOCHS, TrainConfig
+from bitfit.training.findings import data_findings
+from bitfit.training.history import data_facts
 from bitfit.training.recipe import Recipe, key
 from bitfit.training.run import Run, best_run
 from bitfit.training.train import train_rows
@@ -51,7 +53,7 @@ def tune(
     data = task_data(backbone, task, of_data)
     if "validation" not in data.splits:
         raise RequestError("Tuning chooses by the score on validation, and the task has no such split.")
-    free = of_data.pool is None
+    free = of_data.pool is None and given.few_shot != "on" and given.head_start != "probe"  # both need the mean
     tuning = _Tuning(backbone, data, method, given, watcher, minutes * 60, pools=free, began=time.monotonic())
     return _finished(tuning, tuning.best(baselines), tuning_asked(Recipe.of(backbone, data, method, [given]), minutes))
 
@@ -75,6 +77,13 @@ class _Tuning:
     began: float
     trials: dict[Trial, float | None] = field(default_factory=dict)  # with their scores; None: it diverged
     an_epoch: float = 0.0  # seconds, by the first trial
+    rivals: Mapping[str, float] = field(default_factory=dict)  # by the first trial too
+
+    @property
+    def trial_data(self) -> TaskData:
+        """What the trials may look at."""
+        splits = {name: self.data.splits[name] for name in ("train", "validation")}
+        return replace(self.data, splits=splits, notes=())
 
     def best(self, baselines: bool) -> Run:
         """The best run when time is over, or nothing is left to try. Ctrl-C ends it with the best so far."""
@@ -84,6 +93,7 @@ class _Tuning:
             self.watcher.note(note)
         began = time.monotonic()
         best = self._try(pool, self.given, baselines)
+        self.rivals = best.baselines
         self.an_epoch = (time.monotonic() - began) / max(len(best.history), 1)
         while not best.stopped:
             following = next((one for one in self._changes(best) if self._fits(one)), None)
@@ -102,8 +112,7 @@ class _Tuning:
         return best
 
     def _try(self, pool: Pool, config: TrainConfig, baselines: bool) -> Run:
-        splits = {name: self.data.splits[name] for name in ("train", "validation")}
-        data = replace(self.data, task=replace(self.data.task, pool=pool), splits=splits, notes=())
+        data = replace(self.trial_data, task=replace(self.data.task, pool=pool))
         run = train_rows(self.backbone, data, self.method, [config], watcher=self.watcher, baselines=baselines)[0]
         if not run.stopped:
             metric = run.delta.task.metric
@@ -143,11 +152,23 @@ def _text(trial: Trial) -> str:
 
 def _finished(tuning: _Tuning, best: Run, asked: Mapping[str, Any]) -> Run:
     """The best run with the scores of further splits, and all trials in its delta."""
+    data, best = tuning.data, best.beside(tuning.rivals)
     scores, delta = {**best.scores}, best.delta
-    for split in tuning.data.splits if not best.stopped else ():
+    for split in data.splits if not best.stopped else ():
         if split not in scores:
-            scores[split] = evaluate(tuning.backbone, delta, tuning.data, split, precision=best.config.precision)
+            scores[split] = evaluate(
+                tuning.backbone, delta, data, split, precision=best.config.precision, device=best.config.device
+            )
+    measured = {split: data.measured_on[split] for split in scores if split in data.measured_on}
     names = ("pool", "learning_rate", "epochs", "validation")
-    trials = [dict(zip(names, (*trial, score), strict=True)) for trial, score in tuning.trials.items()]
-    settings = {**delta.settings, "run": key(asked), "tuned": trials}
-    return replace(best, scores=scores, delta=replace(delta, scores=scores, settings=settings))
+    settings = {
+        **delta.settings,
+        "run": key(asked),
+        "data": asked["data"],
+        "measured_on": measured_json(measured),
+        "facts": data_facts(data),
+        "tuned": [dict(zip(names, (*trial, score), strict=True)) for trial, score in tuning.trials.items()],
+    }
+    run = replace(best, scores=scores, measured_on=measured, delta=replace(delta, scores=scores, settings=settings))
+    of_trials = data_findings(tuning.trial_data)
+    return run.noting(data_findings(data), instead_of=of_trials)
