@@ -14,7 +14,7 @@ import pytest
 import bitfit
 from bitfit.cli.main import run
 from bitfit.cli.progress import Shown
-from bitfit.training import checkpoint, memory_estimate
+from bitfit.training import checkpoint, memory_estimate, race
 from bitfit.training.checkpoint import Checkpoints
 from tests.models import tiny_backbone
 
@@ -462,6 +462,36 @@ def test_a_tuning_writes_the_best_and_is_known_as_finished(
     assert run([*command, "--tune", "30s", "--no-baselines"]) == 0
     assert told(capsys)[0]["finished_before"]
     assert run([*command, "--no-baselines"]) == 2  # a training alone is another run
+    assert "it was chosen by --tune" in capsys.readouterr().err
+
+
+def test_a_tuning_leaves_the_checkpoint_of_a_training_that_was_killed(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = tmp_path / "out.safetensors.checkpoint" / "step-0000000005.safetensors"
+    left.parent.mkdir()
+    left.write_bytes(b"of another command")
+    assert run([*command, "--tune", "1s", "--no-baselines"]) == 2
+    said = capsys.readouterr().err
+    assert "holds the checkpoint of a training" in said
+    assert "--overwrite" in said
+    assert left.exists()
+    assert run([*command, "--tune", "1s", "--no-baselines", "--overwrite"]) == 0
+    assert not left.parent.exists()
+
+
+def test_the_file_of_a_race_is_another_run_by_what_differs_and_not_by_the_rate_that_won(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(race, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(race, "LEAD", 1e9)
+    monkeypatch.setattr(race, "FACTORS", (0.25, 1.0))  # after one step their losses are the same: the first wins
+    assert run([*command, "--no-baselines"]) == 0
+    assert told(capsys)[0]["settings"]["learning_rate"] == 0.001
+    assert run([*command, "--no-baselines", "--seed", "7"]) == 2
+    said = capsys.readouterr().err
+    assert "settings seed: 0 there, 7 here" in said
+    assert "learning_rate" not in said
 
 
 @pytest.mark.parametrize("given", [["--tune", "fast"], ["--tune", "0m"], ["--tune", "10m", "--seed", "0,1"]])

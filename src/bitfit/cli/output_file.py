@@ -57,6 +57,14 @@ class OutputFile:
         log().print(f"{self.path} is finished: this command made it. Nothing is trained; --overwrite trains it anew.")
         return _as_run(delta, backbone)
 
+    def refuse_checkpoints(self) -> None:
+        """For what goes on from none: the run that left some would lose them."""
+        if self.checkpoints.exist:
+            raise RequestError(
+                f"{self.checkpoints.folder} holds the checkpoint of a training that was stopped, and a tuning begins "
+                "anew. Give that training's command to go on with it; --overwrite removes it; --out names another file."
+            )
+
     def write(self, run: "Run", stopped: bool) -> None:
         """Write the file. The checkpoints go when the run is over, and stay for one that was stopped early."""
         try:
@@ -102,6 +110,8 @@ class OutputFile:
 
         rows = self.asked["rows"]
         settings = {name: value for name, value in delta.settings.items() if name not in MARKS}
+        if "race" in delta.settings and "rates" in self.asked:  # the one that won is no setting
+            settings["learning_rate"] = rows[0]["learning_rate"]
         theirs = {
             "model": f"{delta.backbone} ({delta.fingerprint})",
             "method": delta.method,
@@ -111,6 +121,8 @@ class OutputFile:
             "settings": settings if settings not in rows else rows[0],
         }
         ours = {**self.asked, "task": self.asked["task"]["name"], "settings": rows[0]}
+        if ("tuned" in delta.settings) != ("tune" in self.asked):
+            return ["it was chosen by --tune" if "tuned" in delta.settings else "it was not chosen by --tune"]
         unlike = differences(theirs, {name: ours[name] for name in theirs})
         return unlike or ["it was one of another grid"]
 

@@ -165,7 +165,7 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         return _estimate(backbone, data, how, configs, as_json)
     precision_at = given["precision_at"]
     _check_precision(precision_at, data)
-    checkpoints = Checkpoints.beside(path, given["checkpoint_every"])
+    checkpoints = Checkpoints.beside(path, 0.0 if given["tune"] else given["checkpoint_every"])
     recipe, minutes = Recipe.of(backbone, data, how, configs), _minutes(given["tune"], configs)
     output = OutputFile(path, checkpoints, tuning_asked(recipe, minutes) if minutes else recipe.asked())
     finished = output.maybe_get_finished(backbone, overwrite=given["overwrite"], resume=given["resume"])
@@ -174,6 +174,8 @@ def command(task: str, model: str, method: str, head: Any, out: Path | None, as_
         document = {"delta": str(path), "finished_before": True, **finished.to_json(), **_of_validation(finished, None)}
         result(as_json, document, lambda console: _show(console, [finished], 0, path, None))
         return 0
+    if minutes:
+        output.refuse_checkpoints()
     with output.alone():
         with Shown(data.measured_on.get("validation", "")) as shown, ended_by_sigterm():
             warning = maybe_get_warning(backbone, data, how, configs)
