@@ -51,6 +51,9 @@ def write_reviews(folder: Path) -> None:
     rows = [f'"{text}",{"good" if number % 2 else "bad"}' for number, text in enumerate(texts)]
     (folder / "reviews.csv").write_text("\n".join(["review,stars", *rows]) + "\n")
     (folder / "new.csv").write_text("\n".join(["review", *(f'"{text}"' for text in texts[:5])]) + "\n")
+    genres = [["crime", "war"], ["comedy"], [], ["comedy", "crime"]]
+    films = [{"plot": text, "genres": genres[number % 4]} for number, text in enumerate(texts)]
+    (folder / "films.jsonl").write_text("".join(json.dumps(film) + "\n" for film in films))
 
 
 def has_the_demo_packages() -> bool:
