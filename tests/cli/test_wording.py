@@ -94,6 +94,7 @@ def test_each_argument_is_one_of_python_and_of_a_command(code: str) -> None:
         ("`DataOptions(pool='mean')` or `device='cpu'`", "--pool mean or --device cpu"),
         ("""`DataOptions(text="it's")`: no such column.""", "--text it's: no such column."),
         ("a column each: `DataOptions(label=['a', 'b'])`", "a column each: --label a --label b"),
+        ("`TrainConfig(few_shot='on')` needs classes", "--few-shot on needs classes"),
         ("start afresh with `Checkpoints.remove()`", "start afresh with --overwrite"),
         ("written by `Delta.save` and `bitfit train`", "written by `Delta.save` and `bitfit train`"),
         ("the column 'a`b': name it with `DataOptions(label=...)`", "the column 'a`b': name it with --label"),

@@ -117,15 +117,21 @@ def test_a_run_of_a_grid_is_the_run_alone() -> None:
     ("data", "method", "words"),
     [
         (few_data("number"), "bitfit", "needs classes, and 'tiny-number' is a task of kind 'number'"),
-        (few_data(), "frozen", "needs a method that trains vectors and the whole head, and found 'frozen'"),
+        (few_data(), "frozen", "needs a method that trains vectors and the whole head; found 'frozen'"),
         (few_data(), "lora", "found 'lora'"),
-        (few_data(), Method.parse("bitfit", "bias"), "the whole head"),
+        (few_data(), Method.parse("bitfit", "bias"), "head 'bias'"),
         (few_data(pool="first"), "bitfit", "needs a head on the mean"),
     ],
 )
 def test_what_cannot_be_in_two_stages_is_refused(data: TaskData, method: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         bitfit.train(tiny_backbone("bert"), data, method, CONFIG)
+
+
+@pytest.mark.parametrize("start", ["probe", "frequencies"])
+def test_a_start_of_the_head_that_would_be_lost_is_refused(start: str) -> None:
+    with pytest.raises(RequestError, match=f"fits the head by itself; found .*{start}"):
+        bitfit.train(wide(), few_data(), config=CONFIG, head_start=start)
 
 
 def test_auto_means_few_examples_of_each_class_on_a_head_over_the_mean() -> None:

@@ -21,7 +21,8 @@ def settled(config: TrainConfig, data: TaskData) -> TrainConfig:
     task = data.task
     if config.balance == "weights" and task.kind != "class":
         raise RequestError(
-            f"balance='weights' weighs classes, and '{task.name}' is a task of kind '{task.kind}'. Leave it out."
+            f"`TrainConfig(balance='weights')` weighs classes, and '{task.name}' is a task of kind '{task.kind}'. "
+            "Leave it out."
         )
     if config.balance != "auto":
         return config

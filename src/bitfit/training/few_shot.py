@@ -50,7 +50,14 @@ def settled(config: TrainConfig, method: Method, backbone: Backbone, data: TaskD
         return config
     problem = _problem(method, backbone, data)
     if config.few_shot == "on" and problem:
-        raise RequestError(f"few_shot='on' {problem} Leave it out, or say `TrainConfig(few_shot='off')`.")
+        raise RequestError(
+            f"`TrainConfig(few_shot='on')` {problem} Leave it out, or say `TrainConfig(few_shot='off')`."
+        )
+    if config.few_shot == "on" and config.head_start not in ("auto", "random"):
+        raise RequestError(
+            "`TrainConfig(few_shot='on')` fits the head by itself; found "
+            f"`TrainConfig(head_start={config.head_start!r})`. Leave one of them out."
+        )
     if config.few_shot == "auto" and (problem or config.head_start != "auto" or not _are_few(data)):
         return replace(config, few_shot="off")
     return replace(config, few_shot="on", head_start="random")
@@ -67,7 +74,7 @@ def _problem(method: Method, backbone: Backbone, data: TaskData) -> str:
     if task.kind != "class":
         return f"needs classes, and '{task.name}' is a task of kind '{task.kind}'."
     if method.head_alone or not method.shares_a_pass or method.head != "full":
-        return f"needs a method that trains vectors and the whole head, and found '{method.name}'."
+        return f"needs a method that trains vectors and the whole head; found '{method.name}', head '{method.head}'."
     if task.pool != "mean" or "pixels" in train.source or not packs(backbone.config):
         return "needs a head on the mean of a text's tokens: `DataOptions(pool='mean')` on a backbone of texts."
     if (class_counts(data) >= FEWEST).sum() < 2:

@@ -35,12 +35,13 @@ def settled(config: TrainConfig, method: Method, data: TaskData) -> TrainConfig:
     task = data.task
     if config.head_start == "probe" and (problem := _problem(method, data)):
         raise RequestError(
-            f"head_start='probe' needs {problem}. Leave it out, or say `TrainConfig(head_start='random')`."
+            f"`TrainConfig(head_start='probe')` needs {problem}. Leave it out, or say "
+            "`TrainConfig(head_start='random')`."
         )
     counted = task.kind in ("class", "labels")
     if config.head_start == "frequencies" and not counted:
         kind = f"'{task.name}' is a task of kind '{task.kind}'"
-        raise RequestError(f"head_start='frequencies' needs classes or labels; {kind}.")
+        raise RequestError(f"`TrainConfig(head_start='frequencies')` needs classes or labels; {kind}.")
     if config.head_start != "auto":
         return config
     return replace(config, head_start="frequencies" if counted and method.head == "full" else "random")
