@@ -6,6 +6,7 @@ import pytest
 from bitfit.data.examples import Examples
 from bitfit.data.task import Metric, Task
 from bitfit.inference.bootstrap import DRAWS, Interval, draws, resampled
+from bitfit.inference.evaluation import ScoredRows, evaluation_of
 from bitfit.inference.metrics import score
 
 NAMES = {"class": ("no", "yes", "perhaps"), "tags": ("O", "B-x", "I-x"), "number": (), "labels": ("a", "b", "c")}
@@ -106,3 +107,16 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         interval = Interval.of(resampled(task, examples, np.eye(2, dtype=np.float32)[right.astype(int)]))
         inside += interval.low <= 0.8 <= interval.high
     assert 88 <= inside <= 99
+
+
+def test_two_rows_that_are_both_right_are_no_certainty() -> None:
+    one_in_twenty = 0.05**0.5  # both right, if each is so often
+    both = Interval.of(np.ones(DRAWS), 2)
+    assert (both.low, both.high) == (pytest.approx(one_in_twenty), 1.0)
+    neither = Interval.of(np.zeros(DRAWS), 2)
+    assert (neither.low, neither.high) == (0.0, pytest.approx(1 - one_in_twenty))
+    assert Interval.of(np.ones(DRAWS), 3000).low == pytest.approx(1 - 3 / 3000, abs=1e-5)  # the rule of three
+    assert Interval.of(np.full(DRAWS, 0.5), 2) == Interval(0.5, 0.5)
+    task, labels = Task("t", labels=("no", "yes")), np.array([0, 1])
+    few = ScoredRows(task, "validation", of(labels, np.arange(3)), np.eye(2, dtype=np.float32)[labels], "2")
+    assert evaluation_of(few, None).interval.low == pytest.approx(one_in_twenty)

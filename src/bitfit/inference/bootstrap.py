@@ -34,10 +34,18 @@ class Interval:
     high: float
 
     @classmethod
-    def of(cls, scores: Floats) -> "Interval":
-        """The middle 95 % of resampled scores."""
-        low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cls(float(low), float(high))
+    def of(cls, scores: Floats, units: int = 0) -> "Interval":
+        """The middle 95 % of resampled scores.
+
+        Where all `units` that can be drawn are right, every draw is, however few they are. Then the interval ends where
+        as many would all be right one time in twenty; likewise where all are wrong.
+        """
+        low, high = (float(end) for end in np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+        if units and low == high == 1.0:
+            low = (1 - LEVEL) ** (1 / units)
+        if units and low == high == 0.0:
+            high = 1 - (1 - LEVEL) ** (1 / units)
+        return cls(low, high)
 
     def to_json(self) -> list[float]:
         """Its two ends."""

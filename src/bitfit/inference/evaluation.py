@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bitfit.data.examples import Examples, measured_json
-from bitfit.data.task import COLUMN_EACH, Task
+from bitfit.data.task import COLUMN_EACH, LESS_IS_BETTER, Task
 from bitfit.errors import RequestError
 from bitfit.inference.bootstrap import Floats, Interval, resampled
 from bitfit.inference.calibration import Calibration, Threshold, calibration_of, probabilities, threshold_of
@@ -114,7 +114,7 @@ def evaluation_of(scored: ScoredRows, temperature: float | None) -> Evaluation:
         scored.split,
         score(task, examples, answers),
         scored.measured_on,
-        Interval.of(drawn),
+        Interval.of(drawn, 0 if task.metric in LESS_IS_BETTER else len(examples)),
         notes=scored.notes,
         resampled=drawn,
     )
