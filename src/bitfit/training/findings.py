@@ -40,7 +40,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "BF002": ("info", "Add rates beyond it."),
     "BF003": ("info", "Train for more epochs."),
     "BF004": ("info", "Hold out more rows before you compare runs by this score."),
-    "BF005": ("warning", "Label more examples of it, or merge it with another class."),
+    "BF005": ("warning", "Label more examples of it, or merge small classes."),
     "BF006": ("warning", "Look at its examples; label more of them, or train longer."),
     "BF007": ("warning", "Look at the labels; lower the learning rate or train longer."),
     "BF008": ("info", "Raise the length, `DataOptions(max_length=...)`, if the model reads as many."),
@@ -233,7 +233,8 @@ def _few_examples(task: Task, train: Examples) -> list[Finding]:
     least, most = counts[few[0]], counts[few[-1]]
     number = str(least) if least == most else f"from {least} to {most}"
     verb = "has" if len(few) == 1 else "have"
-    return [_finding("BF005", f"{_classes(task, names)} {verb} {number} training examples")]
+    each = " each" if len(few) > 1 and least == most else ""
+    return [_finding("BF005", f"{_classes(task, names)} {verb} {number} training examples{each}")]
 
 
 def _text_keys(examples: Examples) -> NDArray[np.bytes_]:
