@@ -16,7 +16,7 @@ class Watcher:
         return given or Watcher()
 
     def started(self, steps: int, rows: int) -> None:
-        """Before the first step of `steps`."""
+        """Before the first step of `steps`; of so many runs, each of which becomes one row in the end."""
 
     def resumed(self, step: int, tokens: int) -> None:
         """After `started`, where a checkpoint is gone on from: so many steps and tokens are done already."""

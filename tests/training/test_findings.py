@@ -81,6 +81,7 @@ def test_the_best_rate_is_at_the_edge_of_its_grid() -> None:
     )
     assert codes(grid_findings(configs, [0.9, 0.8, 0.7], 0, MOOD)) == ["BF002"]
     assert grid_findings(configs, [0.7, 0.8, 0.7], 1, MOOD) == []
+    assert grid_findings(configs, [0.7, 0.8, 0.9], 2, MOOD, raced=True) == []
     assert grid_findings(configs[:1], [0.7], 0, MOOD) == []
     assert grid_findings(configs, [None, None, None], 0, MOOD) == []
 

@@ -111,6 +111,33 @@ def test_each_of_several_seeds_has_its_race(backbone: bitfit.Backbone) -> None:
     assert sum(note.startswith("learning rate") for note in heard.notes) == 2
 
 
+def test_rows_that_race_are_one_run_to_a_watcher(backbone: bitfit.Backbone) -> None:
+    class Counted(Watcher):
+        def started(self, steps: int, rows: int) -> None:
+            told.append((-1, rows))
+
+        def evaluated(self, row: int, epoch: int, scores: Mapping[str, float]) -> None:
+            told.append((row, epoch))
+
+    told: list[tuple[int, int]] = []
+    configs = [RACED, replace(RACED, learning_rate=1e-3), replace(RACED, seed=1)]
+    bitfit.train_rows(backbone, tiny_data(train=40), "bitfit", configs, watcher=Counted(), baselines=False)
+    assert told[0] == (-1, 3)
+    assert sorted(told[1:]) == [(run, epoch) for run in range(3) for epoch in (1, 2, 3)]
+
+
+def test_the_edge_of_a_grid_is_one_of_the_rates_that_were_given(
+    backbone: bitfit.Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [RACED, replace(RACED, learning_rate=SUITS / 2)]
+    monkeypatch.setattr("bitfit.training.race.LEAD", 0.0)  # no other rate is ever so far ahead
+    monkeypatch.setattr("bitfit.training.train.best_run", lambda runs: 0)
+    best = bitfit.train_rows(backbone, tiny_data(train=40), "bitfit", configs, baselines=False)[0]
+    assert best.config.learning_rate == SUITS
+    assert "race" in best.delta.settings
+    assert "BF002" not in [finding.code for finding in best.findings]
+
+
 def test_a_killed_race_goes_on_to_the_same_bits(
     backbone: bitfit.Backbone, raced: tuple[bitfit.Run, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,9 +291,10 @@ def edge_findings(rates: Sequence[float], chosen: float) -> list[Finding]:
 
 
 def grid_findings(
-    configs: Sequence[TrainConfig], scores: Sequence[float | None], best: int, task: Task
+    configs: Sequence[TrainConfig], scores: Sequence[float | None], best: int, task: Task, raced: bool = False
 ) -> list[Finding]:
-    """Of the best run among those of other rates and seeds; a run without a score is passed over."""
+    """Of the best run among those of other rates and seeds; a run without a score is passed over. Whether its rate is
+    at an edge is asked here only where it was given, and not the winner of a race."""
     chosen = configs[best].learning_rate
     rates: dict[float, list[float]] = {}
     for config, score in zip(configs, scores, strict=True):
@@ -301,7 +302,7 @@ def grid_findings(
             rates.setdefault(config.learning_rate, []).append(score)
     if chosen not in rates:
         return []
-    found = edge_findings(list(rates), chosen)
+    found = [] if raced else edge_findings(list(rates), chosen)
     spread = max(rates[chosen]) - min(rates[chosen])
     if spread > POINTS and task.metric not in LESS_IS_BETTER:
         seeds = f"{len(rates[chosen])} seeds with learning rate {chosen:g}"

@@ -38,7 +38,7 @@ from bitfit.training.progress import (
     diverged_in_validation,
     rate_of,
 )
-from bitfit.training.race import Race
+from bitfit.training.race import Race, runs_of
 from bitfit.watcher import Watcher
 
 
@@ -66,6 +66,7 @@ class Training:
         self.progress = [Progress.of(c, n) for c, n in zip(job.configs, self.an_epoch, strict=True)]
         self.active = list(range(len(job.configs)))  # numbers of the rows that still train
         self.race_of = {row: race for race in job.races for row in race.rows}
+        self.run_of = runs_of(len(job.configs), job.races)  # as the watcher counts: rows that race are one
         self.theta = job.start.clone().requires_grad_()
         self.optimizer = RowAdamW(self.theta.data, job.theta_map.decays(), job.theta_map.rates())
         self.draws = draws_on(job.model.device, [[c.seed, order.DROPOUT] for c in job.configs])
@@ -81,7 +82,7 @@ class Training:
 
     def run(self) -> None:
         """Train every row to its end. Ctrl-C ends it early with what was best so far."""
-        self.watcher.started(max(p.steps for p in self.progress), len(self.progress))
+        self.watcher.started(max(p.steps for p in self.progress), self.run_of[-1] + 1)
         self._resume()
         try:
             self.finish_epochs()  # a checkpoint may stand between a step and its scores
@@ -149,8 +150,8 @@ class Training:
         state = self.progress[row]
         if state.diverged is None:
             state.diverged, state.ended = why, True
-            if len(self.progress) > 1 and row not in self.race_of:
-                self.watcher.note(f"row {row + 1} leaves the grid: {why}")
+            if self.run_of[-1] and row not in self.race_of:
+                self.watcher.note(f"row {self.run_of[row] + 1} leaves the grid: {why}")
 
     def _end_races(self) -> None:
         """Rows that another learning rate has beaten leave the batch."""
@@ -260,7 +261,7 @@ class Training:
         patience = state.config.patience
         waited = state.epoch - state.best_epoch
         state.ended = state.step >= state.steps or (patience is not None and waited >= patience)
-        self.watcher.evaluated(row, state.epoch, scores)
+        self.watcher.evaluated(self.run_of[row], state.epoch, scores)
 
     def _leave(self) -> None:
         """Take the rows that have ended out of the matrix."""

@@ -104,6 +104,12 @@ class Lineup:
         return cls(tuple(rows), tuple(group for group in groups if len(group.rows) > 1), tuple(groups))
 
 
+def runs_of(rows: int, races: Sequence[Race]) -> list[int]:
+    """The number of the run that each row becomes, or races to become."""
+    later = {row for race in races for row in race.rows[1:]}
+    return [sum(one not in later for one in range(row + 1)) - 1 for row in range(rows)]
+
+
 def race_steps(steps: int) -> int:
     """How many of all steps a race takes."""
     return max(1, int(LENGTH * steps))

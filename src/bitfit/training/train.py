@@ -110,7 +110,8 @@ def _noted(runs: list[Run], data: TaskData, method: Method) -> list[Run]:
     runs = [run.noting([*of_data, *setting_findings(run.config, method, run.delta.slots)]) for run in runs]
     best = best_run(runs)
     scores = [None if run.diverged else run.scores.get("validation", {}).get(task.metric) for run in runs]
-    runs[best] = runs[best].noting(grid_findings([run.config for run in runs], scores, best, task))
+    configs, raced = [run.config for run in runs], "race" in runs[best].delta.settings
+    runs[best] = runs[best].noting(grid_findings(configs, scores, best, task, raced))
     return runs
 
 
