@@ -227,3 +227,15 @@ def _images(count: int, seed: int) -> Examples:
     pixels = (noise + bright[:, None, None, None]).astype(np.float32)
     offsets = np.arange(count + 1, dtype=np.int64)
     return Examples(np.zeros(count, np.int32), np.zeros(count, np.uint8), offsets, bright, source={"pixels": pixels})
+
+
+def test_the_newest_features_alone_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST_STORED", 2)
+    backbone, kept = tiny_backbone("bert"), cache / "features"
+    splits = [_texts("class", 4, seed) for seed in range(3)]
+    for examples in splits:
+        frozen_features(backbone, examples, SLOW, lambda text: None)
+    assert len(list(kept.iterdir())) == 2
+    before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    frozen_features(backbone, splits[-1], SLOW, lambda text: None)  # still there
+    assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == before

@@ -6,10 +6,12 @@ regularization is the best on validation, as a run's epoch is.
 
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -42,6 +44,7 @@ PROBE_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.1)  # sklearn's C, of standardi
 TFIDF_STRENGTHS = (1.0, 10.0, 100.0)
 DEAD = 1e-5  # of the largest spread of a feature
 ROUNDS, TOLERANCE = 300, 1e-3  # of the solver; further ones change no score that is shown
+MOST_STORED = 100  # sets of features in the cache, of some 10 MB
 FORMAT = 1  # raise when the features change their meaning: older entries are then not found
 
 Matrix = Any  # (examples, features): an array, or scipy's sparse one
@@ -133,7 +136,18 @@ def frozen_features(backbone: Backbone, examples: Examples, config: TrainConfig,
         return np.asarray(stored[0]["features"])
     features = _computed(_feature_model(backbone, compute, device), examples, say)
     put_entry(cache_folder() / "features", key, {"features": features}, {})
+    _forget_oldest(cache_folder() / "features")
     return features
+
+
+def _forget_oldest(folder: Path) -> None:
+    """All entries but the newest."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    except OSError:
+        return  # there is no cache, or another process tidies it just now
+    for entry in entries[:-MOST_STORED]:
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _feature_model(backbone: Backbone, compute: torch.dtype, device: torch.device) -> RowModel:
