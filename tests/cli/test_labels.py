@@ -79,7 +79,7 @@ def test_a_threshold_of_confidence_is_refused(trained: Any, capsys: Capsys) -> N
     out, rows, said = trained
     said = said if "--label-separator" not in said else said[2:]
     assert run(["eval", str(out), "--task", str(rows), *said, "--precision-at", "0.9"]) == 2
-    assert "this task has no classes" in capsys.readouterr().err
+    assert "--precision-at needs classes; the delta gives answers of kind 'labels'" in capsys.readouterr().err
 
 
 def test_two_deltas_are_compared_on_the_same_rows(trained: Any, capsys: Capsys) -> None:

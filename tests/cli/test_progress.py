@@ -32,6 +32,20 @@ def test_the_bar_has_loss_metric_speed_and_time_left(monkeypatch: pytest.MonkeyP
     assert "0:00:00" in text
 
 
+def test_a_second_training_begins_its_own_bar_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "log", lambda: console)
+    with Shown() as watcher:
+        watcher.started(4, 1)
+        watcher.resumed(3, 10**9)  # by the process that was killed
+        watcher.stepped(4, 9.0, 10**9 + 100)
+        watcher.started(8, 1)
+        watcher.stepped(1, 0.5, 100)
+        [task] = watcher.bar.tasks
+    assert (task.completed, task.total, task.fields["loss"]) == (1, 8, 0.5)
+    assert task.fields["rate"] > 0
+
+
 def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, terminal=False).splitlines()
     assert len(lines) == 6

@@ -77,6 +77,8 @@ def command(
     if out is not None:
         _check_out(out, overwrite, precision_at)
     delta = Delta.load(file)
+    if precision_at is not None and delta.task.kind != "class":
+        raise RequestError(f"--precision-at needs classes; the delta gives answers of kind '{delta.task.kind}'.")
     backbone = backbone_of(delta, model)
     evaluated = evaluation(backbone, delta, task, split, options=options, precision=precision, device=device)
     notes = [in_shell(text) for text in evaluated.notes]

@@ -1,6 +1,5 @@
 """`bitfit experiment`: run a plan of many runs, and report what came of it."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +84,6 @@ def _watcher() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.terminal = False
-
-        def started(self, steps: int, rows: int) -> None:
-            self.loss, self.before = math.nan, (0, 0)
-            super().started(steps, rows)
 
     return Lines()
 

@@ -46,7 +46,9 @@ class Shown(Watcher):
             self.bar.stop()
 
     def started(self, steps: int, rows: int) -> None:
-        self.steps, self.rows = steps, rows
+        self.steps, self.rows, self.loss, self.before = steps, rows, math.nan, (0, 0)
+        if self.task is not None:  # of a stage or a trial that is over
+            self.bar.remove_task(self.task)
         self.began = self.last_line = time.monotonic()
         if self.terminal:
             self.task = self.bar.add_task("training", total=steps, loss=math.nan, metric="", rate=0.0)
