@@ -128,10 +128,26 @@ def test_the_run_knows_of_all_splits_and_its_rivals_whichever_trial_won(monkeypa
 def test_ctrl_c_keeps_the_best_so_far() -> None:
     run = tuned(FREE, watcher=Heard(stop_in_trial=2))
     assert len(trials(run)) == 1
-    assert not run.stopped
+    assert run.stopped
+    assert run.delta.settings["stopped"]
     assert "test" in run.scores
     first = tuned(FREE, watcher=Heard(stop_in_trial=1))
     assert first.stopped
+
+
+def test_ctrl_c_before_a_trial_has_begun_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_rows, calls = module.train_rows, []
+
+    def second_is_stopped(*given: Any, **named: Any) -> list[bitfit.Run]:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train_rows(*given, **named)
+
+    monkeypatch.setattr(module, "train_rows", second_is_stopped)
+    run = tuned(FREE)
+    assert run.stopped
+    assert len(trials(run)) == 1
 
 
 def test_a_trial_that_diverges_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

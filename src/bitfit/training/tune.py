@@ -77,6 +77,7 @@ class _Tuning:
     began: float
     trials: dict[Trial, float | None] = field(default_factory=dict)  # with their scores; None: it diverged
     an_epoch: float = 0.0  # seconds, by the first trial
+    stopped: bool = False  # by the user, after the first trial
     rivals: Mapping[str, float] = field(default_factory=dict)  # by the first trial too
 
     @property
@@ -106,7 +107,11 @@ class _Tuning:
                 self.trials[following] = None
                 self.watcher.note(f"trial {len(self.trials)}: {_text(following)}: {error}")
                 continue
+            except KeyboardInterrupt:  # before its first step
+                self.stopped = True
+                return best
             if run.stopped:
+                self.stopped = True
                 return best
             best = (best, run)[best_run([best, run])]
         return best
@@ -152,7 +157,7 @@ def _text(trial: Trial) -> str:
 
 def _finished(tuning: _Tuning, best: Run, asked: Mapping[str, Any]) -> Run:
     """The best run with the scores of further splits, and all trials in its delta."""
-    data, best = tuning.data, best.beside(tuning.rivals)
+    data, best, stopped = tuning.data, best.beside(tuning.rivals), best.stopped or tuning.stopped
     scores, delta = {**best.scores}, best.delta
     for split in data.splits if not best.stopped else ():
         if split not in scores:
@@ -167,8 +172,9 @@ def _finished(tuning: _Tuning, best: Run, asked: Mapping[str, Any]) -> Run:
         "data": asked["data"],
         "measured_on": measured_json(measured),
         "facts": data_facts(data),
+        **({"stopped": True} if stopped else {}),
         "tuned": [dict(zip(names, (*trial, score), strict=True)) for trial, score in tuning.trials.items()],
     }
-    run = replace(best, scores=scores, measured_on=measured, delta=replace(delta, scores=scores, settings=settings))
-    of_trials = data_findings(tuning.trial_data)
-    return run.noting(data_findings(data), instead_of=of_trials)
+    delta = replace(delta, scores=scores, settings=settings)
+    run = replace(best, scores=scores, measured_on=measured, delta=delta, stopped=stopped)
+    return run.noting(data_findings(data), instead_of=data_findings(tuning.trial_data))
