@@ -1,5 +1,6 @@
 """Few examples in two stages: texts of a class move together, the head is fitted, and a run stays a run."""
 
+import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -147,6 +148,14 @@ def test_auto_means_few_examples_of_each_class_on_a_head_over_the_mean() -> None
     assert decided(data, Method.parse("frozen")) == decided(data, Method.parse("full")) == "off"
     many = np.resize(np.arange(len(data.splits["train"])), 4 * few_shot.MOST)
     assert decided(replace(data, splits={"train": data.splits["train"].only(many)})) == "off"
+
+
+def test_how_many_steps_the_first_stage_takes_is_said() -> None:
+    data = few_data()
+    config = few_shot.stage_config(CONFIG, data)
+    assert config.epochs is not None
+    steps = config.epochs * math.ceil(len(data.splits["train"]) / config.batch_size)
+    assert f"({steps} steps)" in few_shot.note(data)
 
 
 def test_that_there_are_two_stages_is_said() -> None:

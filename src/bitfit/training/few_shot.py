@@ -84,10 +84,12 @@ def _problem(method: Method, backbone: Backbone, data: TaskData) -> str:
 
 def note(data: TaskData) -> str:
     """What is done, and how to have it otherwise."""
-    train, labels = data.splits["train"], data.task.labels
+    train, labels, stage = data.splits["train"], data.task.labels, stage_config(TrainConfig(), data)
+    assert stage.epochs is not None
+    steps = stage.epochs * math.ceil(len(train) / stage.batch_size)
     return (
         f"few-shot: {len(train):,} examples of {len(labels)} classes train in two stages: first texts of a class are "
-        f"drawn together ({STEPS} steps or a few more), then a head is fitted and all trains on; "
+        f"drawn together ({steps:,} steps), then a head is fitted and all trains on; "
         "`TrainConfig(few_shot='off')` leaves the first stage out"
     )
 
