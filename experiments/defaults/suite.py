@@ -14,18 +14,22 @@ import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tasks
 
 import bitfit
+from bitfit.data.read.source import load_task
+from bitfit.data.table import TaskTable
 
 FOLDER = Path(__file__).parent
 PLAN = tomllib.loads((FOLDER / "suite.toml").read_text(encoding="utf-8"))
 RUNS = FOLDER / "runs.jsonl"
-MOST_VALIDATION = 500
+MOST_VALIDATION = {True: 500, False: 1500}  # rows, of tasks that are made here and of known ones
 HALVES = ("choose", "report")
 RIVALS = ("frozen probe", "TF-IDF")
 
@@ -58,20 +62,22 @@ def _train(data: Path, cell: Cell) -> list[dict[str, Any]]:
     variant = dict(PLAN["variants"][cell.variant])
     method, rates = variant.pop("method", "bitfit"), variant.pop("learning_rate", [None])
     configs = [bitfit.TrainConfig(learning_rate=rate, seed=cell.seed, **variant) for rate in rates]
-    options = {**tasks.options(data, cell.task), "train_size": cell.size or None, "seed": cell.seed}
-    began = time.monotonic()
-    runs = bitfit.train_rows(PLAN["model"], _rows(data, cell.task), method, configs, options=options)
+    table, began = _table(data, cell), time.monotonic()
+    runs = bitfit.train_rows(PLAN["model"], table, method, configs)
     seconds = round(time.monotonic() - began)
     return [{**cell._asdict(), **_line(run), "seconds": seconds} for run in runs]
 
 
-def _rows(data: Path, task: str) -> tasks.Splits | str:
-    """A task's rows, with a validation split that every epoch of every run can read; of a known task its name."""
-    made = tasks.splits(data, task)
-    if isinstance(made, str):
-        return made
-    validation = made["validation"]
-    return {**made, "validation": validation.sample(min(len(validation), MOST_VALIDATION), random_state=0)}
+def _table(data: Path, cell: Cell) -> TaskTable:
+    """A cell's train, and a validation split that every epoch of every run can read."""
+    size = {"train_size": cell.size or None, "seed": cell.seed}
+    options = bitfit.DataOptions(**tasks.options(data, cell.task), **size)
+    table = load_task(tasks.splits(data, cell.task), options=options)
+    validation = table.splits["validation"]
+    most = min(validation.num_rows, MOST_VALIDATION[cell.task in tasks.MADE])
+    drawn = np.random.RandomState(0).choice(validation.num_rows, most, replace=False)
+    splits = {"train": table.splits["train"], "validation": validation.take(np.sort(drawn))}
+    return replace(table, splits=splits, measured_on={})
 
 
 def _line(run: bitfit.Run) -> dict[str, Any]:
