@@ -22,6 +22,8 @@ from tests.training.test_loop import Notes, assert_same_runs
 from tests.training.test_phases import Ender, Killed
 from tests.training.tiny_task import tiny_data
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 CONFIG = TrainConfig(learning_rate=1e-3, batch_size=8, epochs=2, precision="fp32", few_shot="on")
 
 

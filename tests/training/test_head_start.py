@@ -19,6 +19,8 @@ from bitfit.training.recipe import Recipe
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 STILL = TrainConfig(  # nothing moves: the start is left
     batch_size=8, epochs=1, learning_rate=1e-9, precision="fp32", few_shot="off"
 )

@@ -22,6 +22,8 @@ from bitfit.watcher import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 # 120 steps, of which the race takes 15: within the first epoch's 40.
 RACED = TrainConfig(batch_size=1, epochs=3, precision="fp32")
 FEWEST = 10

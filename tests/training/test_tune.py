@@ -15,6 +15,8 @@ from bitfit.watcher import Watcher
 from tests.models import tiny_backbone
 from tests.training.tiny_task import tiny_data
 
+pytestmark = pytest.mark.slow  # together: seconds that `make quick` has not
+
 BASE = TrainConfig(batch_size=8, precision="fp32", learning_rate=1e-3, epochs=1)
 ROWS = [{"text": f"{'w5 w6' if i % 2 else 'w7 w8'} w{9 + i % 40}", "label": "pn"[i % 2]} for i in range(60)]
 FREE = TrainConfig(batch_size=8, precision="fp32")
