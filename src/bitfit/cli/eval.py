@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitfit.cli.evaluated import show
-from bitfit.cli.options import backbone_of, data_options_but, machine_options, overwrite_option
+from bitfit.cli.options import backbone_of, data_options_but, machine_options, overwrite_option, scored_options
 from bitfit.cli.output import json_option, log, result
 from bitfit.cli.output_file import check_new, check_writable
 from bitfit.cli.wording import in_shell
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--split", help="train, validation, test ... Default: test if it is labelled, else validation.")
-@click.option("--model", help="Default: the backbone that the file names.")
-@click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
+@scored_options
 @click.option("--image", type=click.Path(path_type=Path), help="Draw who is taken for whom, or a scatter: .png, .svg.")
 @click.option(
     "--errors", type=click.Path(path_type=Path), help="Write the wrong and the least certain rows: CSV, JSONL, Parquet."

@@ -104,6 +104,19 @@ def machine_options(command: Callable[P, T]) -> Callable[P, T]:
     return option(device_option(command))
 
 
+def scored_options(command: Callable[P, T]) -> Callable[P, T]:
+    """Adds --split, --model and --task, for commands that score a delta's file."""
+    for option in (
+        click.option(
+            "--task", help="Other data of the same shape: a file or folder. Default: the task that the file names."
+        ),
+        click.option("--model", help="Default: the backbone that the file names."),
+        click.option("--split", help="train, validation, test ... Default: test if it is labelled, else validation."),
+    ):
+        command = option(command)
+    return command
+
+
 def overwrite_option(command: Callable[P, T]) -> Callable[P, T]:
     """Adds --overwrite, for commands that write a file of which there is one."""
     return click.option("--overwrite", is_flag=True, help="Replace a file that exists already.")(command)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitfit.cli.options import backbone_of, data_options_but, machine_options, overwrite_option
+from bitfit.cli.options import backbone_of, data_options_but, machine_options, overwrite_option, scored_options
 from bitfit.cli.output import json_option, log, plain, result
 from bitfit.cli.output_file import check_new
 from bitfit.cli.wording import in_shell
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.command("report")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The page to write. Default: FILE's name with .html.")
-@click.option("--split", help="train, validation, test ... Default: test if it is labelled, else validation.")
-@click.option("--model", help="Default: the backbone that the file names.")
-@click.option("--task", help="Other data of the same shape: a file or folder. Default: the task that the file names.")
+@scored_options
 @click.option("--no-data", is_flag=True, help="Make the page of what the file alone tells: neither model nor data.")
 @overwrite_option
 @machine_options

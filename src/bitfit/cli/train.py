@@ -17,7 +17,7 @@ from bitfit.cli.output_file import OutputFile, check_writable, ended_by_sigterm
 from bitfit.cli.wording import in_shell
 from bitfit.errors import RequestError
 from bitfit.files import file_name
-from bitfit.training.config import TrainConfig
+from bitfit.training.config import HEAD_STARTS, TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,20 +29,13 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 10  # of the table at the end; `bitfit eval` shows more, --json all of them
 HEADS = click.Choice(["full", "bias", "frozen"])
-SEED_HELP = "Decides the head's start, the order of the data and the dropout."
 
 
 @click.command("train")
 @click.argument("task")
 @click.option("--model", default="minilm", show_default=True, help="Embedded default, hub name or folder.")
 @click.option("--method", default="bitfit", show_default=True, help="What trains: bitfit, bitfit[b_m2,b_q], full ...")
-@click.option(
-    "--head",
-    type=click.Choice(["full", "bias", "frozen"]),
-    default="full",
-    show_default=True,
-    help="How much of the task's head trains.",
-)
+@click.option("--head", type=HEADS, default="full", show_default=True, help="How much of the task's head trains.")
 @click.option(
     "--recipe",
     type=click.Choice(["default", "paper"]),
@@ -61,8 +54,8 @@ SEED_HELP = "Decides the head's start, the order of the data and the dropout."
 )
 @click.option(
     "--head-start",
-    type=click.Choice(["auto", "probe", "frequencies", "random"]),
-    default="auto",
+    type=click.Choice(HEAD_STARTS),
+    default=TrainConfig.head_start,
     show_default=True,
     help="At random; the same with the frequencies of classes or labels as biases (auto, where there are such); or "
     "where a linear model on the frozen features has it.",

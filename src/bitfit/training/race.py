@@ -11,6 +11,7 @@ rate that suits the method wins unless another one is clearly ahead.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from bitfit.training.config import TrainConfig
@@ -20,9 +21,7 @@ FACTORS = (0.25, 1.0, 4.0)  # of the rate that suits the method
 # Share of all steps that the race takes: beside the winner's own steps the others take 26 % of a run's. Early on a high
 # rate always looks best, so what counts is its last part, after the warm-up, where a rate that is too high shows.
 LENGTH, COUNTED = 0.13, 0.03
-LEAD = (
-    0.9  # of the loss at the rate that suits: another one must be as low to win, since a race is short and a run long
-)
+LEAD = 0.9  # of the loss at the rate that suits: another one must be as low to win
 FEWEST_STEPS = 40  # of a race: fewer cannot tell the rates apart
 
 
@@ -107,7 +106,7 @@ class Lineup:
 def runs_of(rows: int, races: Sequence[Race]) -> list[int]:
     """The number of the run that each row becomes, or races to become."""
     later = {row for race in races for row in race.rows[1:]}
-    return [sum(one not in later for one in range(row + 1)) - 1 for row in range(rows)]
+    return [runs - 1 for runs in accumulate(row not in later for row in range(rows))]
 
 
 def race_steps(steps: int) -> int:
